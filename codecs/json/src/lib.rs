@@ -1,0 +1,1 @@
+//! JSON as a wire format for tellwire messages.

@@ -1,0 +1,2 @@
+//! Remoting and clustering for Rust actors.
+#![forbid(unsafe_code)]
