@@ -1,2 +1,4 @@
 //! Remoting and clustering for Rust actors.
 #![forbid(unsafe_code)]
+
+pub mod address;
