@@ -1,1 +1,72 @@
 //! JSON as a wire format for tellwire messages.
+//!
+//! Readable in a capture and by every other language; several times larger and slower than the
+//! default format. Decoding ignores unknown fields, so a type may gain optional fields under the
+//! same manifest. JSON has no NaN and no infinities: such numbers are written as `null`, which no
+//! number reads back. Numbers with more than about 15 decimal digits may come back changed in the
+//! last bit.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tellwire_json::Json;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct AddItem {
+//!     sku: String,
+//! }
+//!
+//! tellwire::remote_messages! {
+//!     pub table SHOP, codec = Json;
+//!     "shop.v1.AddItem" => AddItem,
+//! }
+//!
+//! let mut bytes = Vec::new();
+//! tellwire::codec::encode(&AddItem { sku: "tea".into() }, &mut bytes)?;
+//! assert_eq!(bytes, br#"{"sku":"tea"}"#);
+//! # Ok::<(), tellwire::codec::CodecError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tellwire::codec::guard::{self, Budget};
+use tellwire::codec::{Codec, CodecFault};
+
+/// Encodes messages as compact JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Json;
+
+impl<M: Serialize + DeserializeOwned> Codec<M> for Json {
+    const NAME: &'static str = "json";
+
+    fn encode(message: &M, out: &mut Vec<u8>) -> Result<(), CodecFault> {
+        serde_json::to_writer(out, message).map_err(CodecFault::encode)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let message = guard::deserialize_within(&mut deserializer, budget(bytes.len()))?;
+        // White space belongs to the grammar of JSON; anything else after the value does not.
+        deserializer
+            .end()
+            .map_err(|error| CodecFault::Trailing { extra: bytes_from(bytes, &error) })?;
+        Ok(message)
+    }
+}
+
+fn budget(input_len: usize) -> Budget {
+    let mut budget = Budget::for_input(input_len);
+    budget.depth = MAX_DEPTH;
+    budget
+}
+
+/// Counts the bytes from the position of an error to the end.
+fn bytes_from(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let lines_before = error.line().saturating_sub(1);
+    let line: usize =
+        bytes.split_inclusive(|byte| *byte == b'\n').take(lines_before).map(<[u8]>::len).sum();
+    bytes.len().saturating_sub(line + error.column().saturating_sub(1))
+}
+
+/// Bounds nested values below the parser's own 128, so that the fault names the limit.
+const MAX_DEPTH: usize = 120;
