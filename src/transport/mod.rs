@@ -22,6 +22,8 @@
 //! association's pings to find out.
 
 pub mod in_process;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 use std::{fmt, io};
 
@@ -31,6 +33,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::address::{Address, Endpoint};
 
 pub use in_process::{InProcessNetwork, InProcessSettings};
+#[cfg(feature = "tcp")]
+pub use tcp::{TcpSettings, TcpTransport};
 
 /// Makes links: one implementation per kind of network.
 #[async_trait]
