@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod association;
 pub mod codec;
+pub mod event;
+pub mod lane;
 pub mod path;
+pub mod settings;
 pub mod transport;
 pub mod wire;
 
