@@ -112,8 +112,7 @@ pub(crate) enum ControlPdu {
 
 /// Says why a handshake was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The two nodes have no version of the wire in common.
     #[error("no common version: this node speaks {min} to {max}")]
     Version {
@@ -215,8 +214,7 @@ pub(crate) fn decode_pdu<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, PduErro
 
 /// Says what is wrong with the bytes of a PDU; the peer's fault unless it is `Encode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PduError {
+pub(crate) enum PduError {
     /// The PDU could not be written; nothing was sent.
     #[error("the PDU could not be encoded")]
     Encode,

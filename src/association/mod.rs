@@ -110,6 +110,7 @@ pub(crate) struct Association {
     round_trip: Option<Duration>,
     next_link: u64,
     is_stopping: bool,
+    has_drained: bool,
     actions: VecDeque<Action>,
 }
 
@@ -199,6 +200,7 @@ impl Association {
             round_trip: None,
             next_link: 0,
             is_stopping: false,
+            has_drained: false,
             actions: VecDeque::new(),
         }
     }
@@ -413,6 +415,11 @@ impl Association {
     /// Gives the latest round trip of a Ping.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// Tells whether the association ended with both sides' goodbye, so that nothing written was lost.
+    pub(crate) fn has_drained(&self) -> bool {
+        self.has_drained
     }
 
     fn dial(&mut self, now: Instant) {
@@ -681,6 +688,7 @@ impl Association {
         let State::Draining(draining) = &self.state else { return };
         if draining.has_said && draining.has_heard {
             let link = draining.link;
+            self.has_drained = true;
             self.close(link, "both sides said goodbye");
             self.stopped();
         }

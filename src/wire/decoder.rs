@@ -161,6 +161,16 @@ impl FrameDecoder {
     }
 }
 
+/// Cuts the first frame off `bytes` that this node wrote itself; `None` when no whole frame is left.
+#[must_use]
+pub fn split_frame(bytes: &[u8]) -> Option<(RawFrame<'_>, &[u8])> {
+    let (prefix, rest) = bytes.split_first_chunk::<PREFIX>()?;
+    let length = usize::try_from(u32::from_be_bytes(*prefix)).ok()?;
+    let (frame, rest) = rest.split_at_checked(length)?;
+    let (kind, body) = frame.split_first()?;
+    Some((RawFrame { kind: FrameKind(*kind), body }, rest))
+}
+
 impl Default for FrameDecoder {
     /// Creates a decoder with the [`DEFAULT_LIMIT`].
     fn default() -> Self {

@@ -158,7 +158,7 @@ mod dictionary;
 mod encoder;
 mod header;
 
-pub use decoder::{FrameDecoder, RawFrame};
+pub use decoder::{FrameDecoder, RawFrame, split_frame};
 pub use dictionary::{Define, Definitions, Dictionary, TextId, TextRef};
 pub use encoder::{FrameMark, abandon, begin, finish};
 pub use header::{ChunkHeader, ChunkStart, Extensions, HelloPrefix, ReplyHeader, TellHeader};

@@ -1,0 +1,356 @@
+//! Is the embedded actor: a task with a bounded mailbox, enough for a newcomer and for the examples.
+//!
+//! Bring your own actors for anything more; a [`Mailbox`](crate::node::Mailbox) is all they need.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::codec::RemoteMessage;
+use crate::event::{DeadLetter, Reason};
+use crate::node::ask::{Answer, Completion};
+use crate::node::core::Core;
+use crate::node::directory::{Acceptor, Entry, RegisterError, acceptor};
+use crate::node::mailbox::{Delivery, Inbox, MailboxSender, ReplyTo, bounded};
+use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
+use crate::path::{ActorPath, IntoActorPath};
+
+/// Handles messages of one type, one after the other.
+///
+/// Implemented for stateless async closures `async |message: M, cx: &mut Context| { … }`, which may return `()` or a
+/// `Result`; implement it on a struct to keep state.
+pub trait Actor<M>: Send + 'static {
+    /// Handles one message. A panic stops the actor, nothing else.
+    fn receive(&mut self, message: M, cx: &mut Context) -> impl Future<Output = ()> + Send;
+}
+
+/// Is what an actor's closure may return.
+pub trait Outcome: Send {
+    /// Notes a failure; what it concerned was accounted for where it failed.
+    fn note(self, path: &ActorPath);
+}
+
+/// Names the closures that are actors: `FnMut(M, &mut Context) -> Future`.
+pub trait ActorFn<'a, M>: FnMut(M, &'a mut Context) -> Self::Future {
+    /// What the closure's future gives.
+    type Outcome: Outcome;
+    /// The closure's future.
+    type Future: Future<Output = Self::Outcome> + Send + 'a;
+}
+
+/// Is what an actor has at hand while it handles a message.
+pub struct Context {
+    core: Arc<Core>,
+    path: ActorPath,
+    sender: Option<ActorPath>,
+    reply: Option<ReplyTo>,
+    wait: Option<Duration>,
+    is_stopping: bool,
+}
+
+/// Is the handle to an actor that was spawned. Dropping it leaves the actor running.
+#[derive(Debug)]
+pub struct LocalActor {
+    path: ActorPath,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+/// Gathers the message types of an actor before it starts.
+///
+/// The actor handles one type `T`; each accepted message type converts into it.
+#[must_use = "the actor starts with `spawn`"]
+pub struct ActorBuilder<T, A> {
+    core: Arc<Core>,
+    path: Result<ActorPath, RegisterError>,
+    actor: A,
+    inbox: Inbox<T>,
+    mailbox: MailboxSender<T>,
+    acceptors: Vec<Box<dyn Acceptor>>,
+}
+
+impl Context {
+    /// Gives the actor's own whole path.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Gives the sender of the message, if it said who it is.
+    #[must_use]
+    pub fn sender(&self) -> Option<&ActorPath> {
+        self.sender.as_ref()
+    }
+
+    /// Tells whether the message is an ask that waits for a reply.
+    #[must_use]
+    pub fn is_ask(&self) -> bool {
+        self.reply.is_some()
+    }
+
+    /// Takes the way back, to reply later or from elsewhere.
+    pub fn take_reply(&mut self) -> Option<ReplyTo> {
+        self.reply.take()
+    }
+
+    /// Replies to the message: to the asker, or else as a tell to the sender.
+    ///
+    /// # Errors
+    /// [`ReplyError`]; an asker is told at once that there is no reply.
+    pub fn reply<R: RemoteMessage>(&mut self, reply: &R) -> Result<(), ReplyError> {
+        if let Some(asker) = self.reply.take() {
+            return Ok(asker.reply(reply)?);
+        }
+        let sender = self.sender.clone().ok_or(ReplyError::Nobody)?;
+        Ok(self.resolve(sender)?.tell_as(Some(self.path.local()), reply)?)
+    }
+
+    /// Tells another actor, with this one as the sender.
+    ///
+    /// # Errors
+    /// As for [`RemoteRef::tell`].
+    pub fn tell<M: RemoteMessage>(&self, to: &RemoteRef, message: &M) -> Result<(), TellError> {
+        to.tell_as(Some(self.path.local()), message)
+    }
+
+    /// Hands a message on: an asker's reply will come from `to`, through this node.
+    ///
+    /// The sender stays who it was if `to` is on this node; a peer would not believe another node's sender, so
+    /// it sees this actor.
+    ///
+    /// # Errors
+    /// [`AskError`]: nothing was sent; an asker is told at once that there is no reply.
+    pub fn forward<M: RemoteMessage>(
+        &mut self,
+        to: &RemoteRef,
+        message: &M,
+    ) -> Result<(), AskError> {
+        let is_local = to.path().address() == Some(self.core.address());
+        let sender = match &self.sender {
+            Some(sender) if is_local => sender.to_string(),
+            _ => self.path.local().to_owned(),
+        };
+        let Some(asker) = self.reply.take() else {
+            return Ok(to.tell_as(Some(&sender), message)?);
+        };
+        let relay: Completion = Box::new(move |answer| match answer {
+            Answer::Reply { wire_name, payload } => asker.relay(wire_name, payload),
+            Answer::Failed(reason) => asker.fail(reason),
+        });
+        let wait = self.wait.unwrap_or(FORWARD_WAIT).min(FORWARD_WAIT);
+        to.ask_relayed(Some(&sender), message, wait, relay)
+    }
+
+    /// Gives the handle to another actor.
+    ///
+    /// # Errors
+    /// As for [`Node::resolve`](crate::Node::resolve).
+    pub fn resolve(&self, path: impl IntoActorPath) -> Result<RemoteRef, ResolveError> {
+        let (path, peer) = self.core.locate(path.into_actor_path()?)?;
+        Ok(RemoteRef::new(Arc::clone(&self.core), peer, path))
+    }
+
+    /// Stops the actor after this message; what waits in its mailbox becomes dead letters.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+    }
+}
+
+/// Says why there is no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The message is no ask and names no sender, or was replied to already.
+    #[error("nobody waits for a reply")]
+    Nobody,
+    /// The sender's path gives no ref.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The reply was refused.
+    #[error(transparent)]
+    Tell(#[from] TellError),
+}
+
+impl LocalActor {
+    /// Gives the actor's whole path.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Stops the actor after the message it handles; what waits in its mailbox becomes dead letters.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the actor has stopped, for whatever reason. Cancel safe.
+    pub async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+}
+
+impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
+    pub(crate) fn new(core: Arc<Core>, path: Result<ActorPath, RegisterError>, actor: A) -> Self {
+        let (mailbox, inbox) = bounded(core.settings.inbound.mailbox_capacity);
+        Self { core, path, actor, inbox, mailbox, acceptors: Vec::new() }
+    }
+
+    /// Lets the actor take messages of type `M`, in one order with its other types.
+    pub fn accept<M: RemoteMessage + Into<T>>(mut self) -> Self {
+        self.acceptors.push(acceptor::<M, T>(Arc::new(self.mailbox.clone())));
+        self
+    }
+
+    /// Registers the actor and starts its task.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: nothing was started.
+    pub fn spawn(self) -> Result<LocalActor, RegisterError> {
+        let Self { core, path, actor, inbox, mailbox, acceptors } = self;
+        drop(mailbox);
+        let path = path?;
+        if core.closing.is_cancelled() {
+            return Err(RegisterError::Stopped);
+        }
+        let entry = core.directory.insert(&path, acceptors)?;
+        let (stop, stopped) = (core.cancel.child_token(), CancellationToken::new());
+        let context = Context {
+            core: Arc::clone(&core),
+            path: path.clone(),
+            sender: None,
+            reply: None,
+            wait: None,
+            is_stopping: false,
+        };
+        let task = Task { actor, inbox, context, entry, _stopped: stopped.clone().drop_guard() };
+        core.spawn_careful(task.run(stop.clone()));
+        Ok(LocalActor { path, stop, stopped })
+    }
+}
+
+/// Runs one actor.
+struct Task<T, A> {
+    actor: A,
+    inbox: Inbox<T>,
+    context: Context,
+    entry: Arc<Entry>,
+    /// Tells the handle, whatever ends the task.
+    _stopped: tokio_util::sync::DropGuard,
+}
+
+impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
+    async fn run(mut self, stop: CancellationToken) {
+        while !self.context.is_stopping {
+            // Biased: a stopped actor takes no more messages.
+            let delivery = tokio::select! { biased;
+                () = stop.cancelled() => break,
+                delivery = self.inbox.recv() => delivery,
+            };
+            let Some(delivery) = delivery else { break };
+            let cancel = self.context.core.cancel.clone();
+            if !cancel.run_until_cancelled(self.handle(delivery)).await.unwrap_or(false) {
+                break;
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+        self.end();
+    }
+
+    /// Handles one message; false if the actor panicked.
+    async fn handle(&mut self, delivery: Delivery<T>) -> bool {
+        let Delivery { message, envelope } = delivery;
+        let cx = &mut self.context;
+        (cx.sender, cx.reply, cx.wait) = (envelope.sender, envelope.reply, envelope.wait);
+        let has_panicked = panics(self.actor.receive(message, cx)).await;
+        // An ask that nobody replied to ends here, with NoReply.
+        drop(self.context.reply.take());
+        if has_panicked {
+            tracing::error!(path = %self.context.path, "the actor panicked and is stopped");
+        }
+        !has_panicked
+    }
+
+    /// Ends the registration and turns what waits into dead letters.
+    fn end(mut self) {
+        let core = Arc::clone(&self.context.core);
+        let path = self.context.path.clone();
+        core.directory.remove_entry(path.local(), &self.entry);
+        for delivery in self.inbox.close() {
+            core.observers.dead_letter(Reason::ActorStopped, 1, || DeadLetter {
+                target: Some(path.clone()),
+                peer: delivery.envelope.sender.as_ref().and_then(|s| s.address().cloned()),
+                ..DeadLetter::new(Reason::ActorStopped)
+            });
+            if let Some(reply) = delivery.envelope.reply {
+                reply.fail(Reason::ActorStopped);
+            }
+        }
+    }
+}
+
+impl<'a, M, F, Fut> ActorFn<'a, M> for F
+where
+    F: FnMut(M, &'a mut Context) -> Fut,
+    Fut: Future + Send + 'a,
+    Fut::Output: Outcome,
+{
+    type Outcome = Fut::Output;
+    type Future = Fut;
+}
+
+impl<M, F> Actor<M> for F
+where
+    M: Send + 'static,
+    F: for<'a> ActorFn<'a, M> + Send + 'static,
+{
+    async fn receive(&mut self, message: M, cx: &mut Context) {
+        let path = cx.path.clone();
+        self(message, cx).await.note(&path);
+    }
+}
+
+impl Outcome for () {
+    fn note(self, _: &ActorPath) {}
+}
+
+impl<E: fmt::Display + Send> Outcome for Result<(), E> {
+    fn note(self, path: &ActorPath) {
+        if let Err(error) = self {
+            tracing::debug!(%path, %error, "an actor could not do its part");
+        }
+    }
+}
+
+/// Runs a future to its end and tells whether it panicked.
+async fn panics(future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(())) => Poll::Ready(false),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(true),
+    })
+    .await
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("path", &self.path.to_string()).finish_non_exhaustive()
+    }
+}
+
+impl<T, A> fmt::Debug for ActorBuilder<T, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActorBuilder")
+            .field("accepts", &self.acceptors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a forwarded ask waits if its asker did not say.
+const FORWARD_WAIT: Duration = Duration::from_secs(60);

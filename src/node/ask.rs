@@ -1,0 +1,153 @@
+//! Waits for replies: the asks to one peer that have none yet.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::event::Reason;
+
+/// Ends one ask: called once, with the reply's bytes or with the reason why there is none.
+pub(crate) type Completion = Box<dyn FnOnce(Answer<'_>) + Send>;
+
+/// What ends an ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer<'a> {
+    /// The reply, still encoded.
+    Reply { wire_name: &'a str, payload: &'a [u8] },
+    /// There will be none.
+    Failed(Reason),
+}
+
+/// Holds the asks to one peer that wait, bounded.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    inner: Mutex<Inner>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: HashMap<u64, Waiting>,
+    last: u64,
+}
+
+struct Waiting {
+    completion: Completion,
+    /// The ask's place among the frames to the peer; none until it was offered.
+    position: Option<u64>,
+}
+
+impl Asks {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { inner: Mutex::default(), limit }
+    }
+
+    /// Adds an ask and gives its correlation; `None` if too many wait.
+    pub(crate) fn open(&self, completion: Completion) -> Option<u64> {
+        let mut inner = self.lock();
+        if inner.waiting.len() >= self.limit {
+            return None;
+        }
+        inner.last += 1;
+        let correlation = inner.last;
+        inner.waiting.insert(correlation, Waiting { completion, position: None });
+        Some(correlation)
+    }
+
+    /// Notes where among the frames to the peer the ask went.
+    pub(crate) fn sent(&self, correlation: u64, position: u64) {
+        if let Some(waiting) = self.lock().waiting.get_mut(&correlation) {
+            waiting.position = Some(position);
+        }
+    }
+
+    /// Forgets an ask whose caller has given up.
+    pub(crate) fn forget(&self, correlation: u64) {
+        let forgotten = self.lock().waiting.remove(&correlation);
+        drop(forgotten);
+    }
+
+    /// Ends an ask; an unknown correlation is one whose caller has given up.
+    pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) {
+        let waiting = self.lock().waiting.remove(&correlation);
+        if let Some(waiting) = waiting {
+            (waiting.completion)(answer);
+        }
+    }
+
+    /// Ends every ask that was written up to `position`.
+    pub(crate) fn fail_written(&self, position: u64, reason: Reason) {
+        self.fail_if(reason, |waiting| waiting.position.is_some_and(|at| at <= position));
+    }
+
+    /// Ends every ask.
+    pub(crate) fn fail_all(&self, reason: Reason) {
+        self.fail_if(reason, |_| true);
+    }
+
+    /// Counts the asks that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    fn fail_if(&self, reason: Reason, ends: impl Fn(&Waiting) -> bool) {
+        let ended: Vec<u64> = {
+            let inner = self.lock();
+            inner.waiting.iter().filter(|(_, waiting)| ends(waiting)).map(|(id, _)| *id).collect()
+        };
+        for correlation in ended {
+            self.complete(correlation, Answer::Failed(reason));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn only_asks_that_were_written_fail_with_their_link() {
+        let asks = Asks::new(8);
+        let (tx, rx) = mpsc::channel();
+        let open = |name: &'static str| {
+            let tx = tx.clone();
+            asks.open(Box::new(move |answer| match answer {
+                Answer::Failed(reason) => tx.send((name, Some(reason))).unwrap(),
+                Answer::Reply { .. } => tx.send((name, None)).unwrap(),
+            }))
+            .unwrap()
+        };
+        let (written, waiting) = (open("written"), open("waiting"));
+        asks.sent(written, 1);
+        asks.sent(waiting, 2);
+        asks.fail_written(1, Reason::LinkLost);
+        assert_eq!(rx.try_recv(), Ok(("written", Some(Reason::LinkLost))));
+        assert!(rx.try_recv().is_err());
+        asks.complete(waiting, Answer::Reply { wire_name: "x", payload: &[] });
+        assert_eq!(rx.try_recv(), Ok(("waiting", None)));
+        assert_eq!(asks.len(), 0);
+    }
+
+    #[test]
+    fn too_many_asks_are_refused_and_a_forgotten_one_leaves_nothing() {
+        let asks = Asks::new(1);
+        let held = Arc::new(());
+        let inside = Arc::clone(&held);
+        let correlation = asks.open(Box::new(move |_| drop(inside))).unwrap();
+        assert!(asks.open(Box::new(|_| {})).is_none());
+        asks.forget(correlation);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}

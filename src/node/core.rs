@@ -1,0 +1,275 @@
+//! Is what every task of a node shares.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::address::{Address, Uid, UniqueAddress};
+use crate::association::Association;
+use crate::association::control::Identity;
+use crate::codec::CodecRegistry;
+use crate::event::{DeadLetter, Reason};
+use crate::node::ask::Answer;
+use crate::node::dead_letters::{LogLimit, Observers};
+use crate::node::directory::Directory;
+use crate::node::driver::{self, Driver};
+use crate::node::outbox::Undelivered;
+use crate::node::peers::Peer;
+use crate::node::remote_ref::ResolveError;
+use crate::node::sink::{GossipSink, RemoteMessageSink};
+use crate::path::ActorPath;
+use crate::settings::Settings;
+use crate::transport::Transport;
+
+/// Is what every task of a node shares.
+pub(crate) struct Core {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) registry: CodecRegistry,
+    pub(crate) transports: HashMap<&'static str, Arc<dyn Transport>>,
+    pub(crate) directory: Directory,
+    /// Takes the tells in place of the directory.
+    pub(crate) sink: Option<Arc<dyn RemoteMessageSink>>,
+    pub(crate) gossip: Option<Arc<dyn GossipSink>>,
+    pub(crate) observers: Observers,
+    pub(crate) counters: Counters,
+    /// Limits the log lines that peers' faults cause.
+    pub(crate) log: LogLimit,
+    peers: DashMap<Address, Arc<Peer>>,
+    /// This node as its own peer.
+    own: OnceLock<Arc<Peer>>,
+    /// Ends the listener and stops new peers; the first step of a shutdown.
+    pub(crate) closing: CancellationToken,
+    /// Ends every task.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) drivers: TaskTracker,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// Counts what comes in.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered: AtomicU64,
+    pub(crate) tells_in: AtomicU64,
+    pub(crate) replies_in: AtomicU64,
+    pub(crate) gossip_in: AtomicU64,
+    pub(crate) unknown_frames: AtomicU64,
+    pub(crate) fenced_frames: AtomicU64,
+    pub(crate) handshakes_refused: AtomicU64,
+}
+
+/// What the builder gathered for a core.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) registry: CodecRegistry,
+    pub(crate) transports: HashMap<&'static str, Arc<dyn Transport>>,
+    pub(crate) sink: Option<Arc<dyn RemoteMessageSink>>,
+    pub(crate) gossip: Option<Arc<dyn GossipSink>>,
+}
+
+impl Core {
+    /// Makes the core and this node's own peer; must run inside a tokio runtime.
+    pub(crate) fn new(parts: Parts, runtime: Handle) -> Arc<Self> {
+        let cancel = CancellationToken::new();
+        let own = Peer::new(parts.identity.local.address().clone(), &parts.settings, None);
+        let core = Arc::new(Self {
+            observers: Observers::new(&parts.settings.observe),
+            log: LogLimit::new(parts.settings.observe.log_lines_per_second),
+            identity: parts.identity,
+            settings: parts.settings,
+            registry: parts.registry,
+            transports: parts.transports,
+            directory: Directory::default(),
+            sink: parts.sink,
+            gossip: parts.gossip,
+            counters: Counters::default(),
+            peers: DashMap::new(),
+            own: OnceLock::from(Arc::new(own)),
+            closing: cancel.child_token(),
+            cancel,
+            drivers: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            runtime,
+        });
+        core.peers.insert(core.address().clone(), core.own_peer());
+        core
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        self.identity.local.address()
+    }
+
+    /// Gives this node as its own peer.
+    pub(crate) fn own_peer(&self) -> Arc<Peer> {
+        let make = || Arc::new(Peer::new(self.address().clone(), &self.settings, None));
+        Arc::clone(self.own.get_or_init(make))
+    }
+
+    /// Gives the peer at an address; makes it, and starts its driver, at first use.
+    pub(crate) fn peer(self: &Arc<Self>, address: &Address) -> Result<Arc<Peer>, ResolveError> {
+        if let Some(peer) = self.peers.view(address, |_, peer| Arc::clone(peer)) {
+            return Ok(peer);
+        }
+        self.check_peer(address)?;
+        let (inputs, receiver) = mpsc::channel(driver::INPUTS);
+        let made = Arc::new(Peer::new(address.clone(), &self.settings, Some(inputs)));
+        let (peer, is_new) = match self.peers.entry(address.clone()) {
+            Entry::Occupied(present) => (Arc::clone(present.get()), false),
+            Entry::Vacant(slot) => (Arc::clone(&slot.insert(made)), true),
+        };
+        if is_new {
+            let machine = Association::new(
+                self.settings.association.clone(),
+                self.identity.clone(),
+                address.clone(),
+                random_bits(),
+            );
+            let driver = Driver::new(Arc::clone(self), Arc::clone(&peer), machine, receiver);
+            self.drivers.spawn_on(driver.run(), &self.runtime);
+            if self.closing.is_cancelled() {
+                // A shutdown that began in this moment may have missed the new driver.
+                driver::stop(&peer);
+            }
+        }
+        Ok(peer)
+    }
+
+    /// Gives the handle's parts for a path: whole path and peer.
+    pub(crate) fn locate(
+        self: &Arc<Self>,
+        path: ActorPath,
+    ) -> Result<(ActorPath, Arc<Peer>), ResolveError> {
+        let address = path.address().unwrap_or(self.address()).clone();
+        let peer = self.peer(&address)?;
+        let whole = if path.is_local() { path.at(&address)? } else { path };
+        Ok((whole, peer))
+    }
+
+    /// Gives every peer but this node itself.
+    pub(crate) fn remote_peers(&self) -> Vec<Arc<Peer>> {
+        let peers = self.peers.iter().map(|entry| Arc::clone(entry.value()));
+        peers.filter(|peer| peer.inputs.is_some()).collect()
+    }
+
+    /// Runs a task until the node ends.
+    pub(crate) fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cancel = self.cancel.clone();
+        let until_cancelled = async move { cancel.run_until_cancelled_owned(task).await };
+        self.tasks.spawn_on(until_cancelled, &self.runtime);
+    }
+
+    /// Runs a task that looks after its own end when the node is cancelled.
+    pub(crate) fn spawn_careful<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Waits until every task has ended.
+    pub(crate) async fn ended(&self) {
+        self.drivers.close();
+        self.drivers.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Turns everything that waits for a peer into dead letters; asks end with the reason.
+    pub(crate) fn discard(&self, peer: &Peer, reason: Reason, why: &str) -> u64 {
+        let mut count = 0;
+        peer.outbox.discard(|undelivered| {
+            count += 1;
+            self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, why));
+        });
+        peer.asks.fail_all(reason);
+        count
+    }
+
+    /// Records frames that a broken link may have swallowed.
+    pub(crate) fn lost(&self, peer: &Peer, reason: Reason, count: u64) {
+        self.observers.dead_letter(reason, count, || DeadLetter {
+            peer: Some(peer.address.clone()),
+            count,
+            ..DeadLetter::new(reason)
+        });
+    }
+
+    /// Ends an ask of this node's.
+    pub(crate) fn complete(&self, peer: &Peer, correlation: u64, answer: Answer<'_>) {
+        peer.asks.complete(correlation, answer);
+    }
+
+    fn check_peer(&self, address: &Address) -> Result<(), ResolveError> {
+        let limit = self.settings.inbound.max_peers;
+        if self.closing.is_cancelled() {
+            return Err(ResolveError::Stopped);
+        }
+        if address.system() != self.address().system() {
+            return Err(ResolveError::OtherSystem {
+                ours: self.address().system().to_owned(),
+                theirs: address.system().to_owned(),
+            });
+        }
+        if !self.transports.contains_key(address.scheme()) {
+            return Err(ResolveError::UnknownScheme { scheme: address.scheme().to_owned() });
+        }
+        if self.peers.len() > limit {
+            return Err(ResolveError::TooManyPeers { limit });
+        }
+        Ok(())
+    }
+}
+
+fn describe(reason: Reason, peer: &Peer, undelivered: Undelivered<'_>, why: &str) -> DeadLetter {
+    let (target, manifest) = match undelivered {
+        Undelivered::Tell { target, manifest } => (Some(target), manifest),
+        Undelivered::Reply { manifest } => (None, manifest),
+    };
+    let target = target.and_then(|target| target.parse::<ActorPath>().ok());
+    DeadLetter {
+        target: target.and_then(|target| target.at(&peer.address).ok()),
+        manifest: Some(manifest.to_owned()),
+        peer: Some(peer.address.clone()),
+        detail: Some(why.to_owned()).filter(|why| !why.is_empty()),
+        ..DeadLetter::new(reason)
+    }
+}
+
+/// Draws 64 bits from the operating system, through the keys of a hasher.
+pub(crate) fn random_bits() -> u64 {
+    RandomState::new().hash_one(Instant::now())
+}
+
+/// Draws the incarnation of a starting node.
+pub(crate) fn draw_incarnation(address: Address) -> UniqueAddress {
+    UniqueAddress::new(address, Uid::new(random_bits()))
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        if count > 0 {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("local", &self.identity.local).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! Knows the local actors: path → message types → mailbox. The default sink.
+//!
+//! Only what is registered here can be reached from outside. A link resolves a (path, manifest) pair once into a
+//! [`Route`], which decodes into a typed batch and hands it over in one go; a route ends with its registration.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+
+use crate::codec::{CodecEntry, RemoteMessage};
+use crate::event::Reason;
+use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused};
+use crate::path::{ActorPath, PathError};
+
+/// Knows the local actors.
+#[derive(Debug, Default)]
+pub struct Directory {
+    entries: DashMap<Box<str>, Arc<Entry>>,
+}
+
+/// One registered path.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    acceptors: Vec<Box<dyn Acceptor>>,
+    is_registered: AtomicBool,
+}
+
+/// Says why a path could not be registered; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The path breaks the grammar; the caller's fault.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The path names another node; the caller's fault.
+    #[error("{path} is not on this node")]
+    NotLocal {
+        /// The path.
+        path: ActorPath,
+    },
+    /// Somebody is registered there; unregister first.
+    #[error("{path} is registered already")]
+    Taken {
+        /// The path.
+        path: ActorPath,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Takes one message type for a registered path, whatever the mailbox behind.
+pub(crate) trait Acceptor: Send + Sync {
+    fn accepts(&self, codec: &CodecEntry) -> bool;
+    fn route(&self, codec: &'static CodecEntry, entry: Arc<Entry>) -> Box<dyn Route>;
+}
+
+/// Carries the messages of one type to one actor.
+pub(crate) trait Route: Send {
+    /// Decodes a message into the batch.
+    fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure>;
+    /// Hands the batch over; gives how many were taken, and shows the others to `failed`.
+    fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64;
+    /// Tells whether the path is still registered as it was.
+    fn is_current(&self) -> bool;
+    /// Tells whether the actor takes other message types too, so that their order must be kept across routes.
+    fn shares_mailbox(&self) -> bool;
+}
+
+/// A message that its actor did not get.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    pub(crate) detail: Option<String>,
+    /// Carries the way back to an asker, who is told the reason.
+    pub(crate) envelope: Envelope,
+}
+
+impl Directory {
+    /// Registers a path for what `acceptors` take.
+    pub(crate) fn insert(
+        &self,
+        path: &ActorPath,
+        acceptors: Vec<Box<dyn Acceptor>>,
+    ) -> Result<Arc<Entry>, RegisterError> {
+        let entry = Arc::new(Entry { acceptors, is_registered: AtomicBool::new(true) });
+        match self.entries.entry(path.local().into()) {
+            Slot::Occupied(_) => Err(RegisterError::Taken { path: path.clone() }),
+            Slot::Vacant(slot) => {
+                slot.insert(Arc::clone(&entry));
+                Ok(entry)
+            }
+        }
+    }
+
+    /// Ends the registration at a local path; tells whether there was one.
+    pub(crate) fn remove(&self, local: &str) -> bool {
+        let removed = self.entries.remove(local);
+        removed.is_some_and(|(_, entry)| entry.end())
+    }
+
+    /// Ends exactly this registration, not one that has taken its place.
+    pub(crate) fn remove_entry(&self, local: &str, entry: &Arc<Entry>) {
+        let removed = self.entries.remove_if(local, |_, present| Arc::ptr_eq(present, entry));
+        if removed.is_some() {
+            entry.end();
+        }
+    }
+
+    /// Ends every registration.
+    pub(crate) fn clear(&self) {
+        self.entries.retain(|_, entry| {
+            entry.end();
+            false
+        });
+    }
+
+    /// Counts the registered paths.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Tells whether nothing is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Tells whether somebody is registered at the local path.
+    #[must_use]
+    pub fn contains(&self, local: &str) -> bool {
+        self.entries.contains_key(local)
+    }
+
+    /// Finds the way to an actor for messages of one type.
+    pub(crate) fn route(
+        &self,
+        local: &str,
+        codec: Option<&'static CodecEntry>,
+    ) -> Result<Box<dyn Route>, Reason> {
+        let entry = self.entries.view(local, |_, entry| Arc::clone(entry));
+        let entry = entry.ok_or(Reason::UnknownPath)?;
+        let codec = codec.ok_or(Reason::UnknownManifest)?;
+        let acceptor = entry.acceptors.iter().find(|acceptor| acceptor.accepts(codec));
+        let acceptor = acceptor.ok_or(Reason::NotAccepted)?;
+        Ok(acceptor.route(codec, Arc::clone(&entry)))
+    }
+}
+
+impl Entry {
+    fn end(&self) -> bool {
+        self.is_registered.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Makes the acceptor for messages `M` that go into a mailbox as `T`.
+pub(crate) fn acceptor<M, T>(mailbox: Arc<dyn Mailbox<T>>) -> Box<dyn Acceptor>
+where
+    M: RemoteMessage + Into<T>,
+    T: Send + 'static,
+{
+    Box::new(Typed::<M, T> { mailbox, message: PhantomData })
+}
+
+struct Typed<M, T> {
+    mailbox: Arc<dyn Mailbox<T>>,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
+    fn accepts(&self, codec: &CodecEntry) -> bool {
+        codec.decodes::<M>()
+    }
+
+    fn route(&self, codec: &'static CodecEntry, entry: Arc<Entry>) -> Box<dyn Route> {
+        Box::new(TypedRoute::<M, T> {
+            codec,
+            entry,
+            mailbox: Arc::clone(&self.mailbox),
+            batch: VecDeque::new(),
+            refused: Vec::new(),
+            message: PhantomData,
+        })
+    }
+}
+
+struct TypedRoute<M, T> {
+    codec: &'static CodecEntry,
+    entry: Arc<Entry>,
+    mailbox: Arc<dyn Mailbox<T>>,
+    batch: VecDeque<Delivery<T>>,
+    refused: Vec<Refused<T>>,
+    message: PhantomData<fn(M)>,
+}
+
+impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
+    fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure> {
+        match self.codec.decode::<M>(payload) {
+            Ok(message) => {
+                self.batch.push_back(Delivery::new(message.into(), envelope));
+                Ok(())
+            }
+            Err(error) => Err(Failure {
+                reason: Reason::Undecodable,
+                detail: Some(error.to_string()),
+                envelope,
+            }),
+        }
+    }
+
+    fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64 {
+        let offered = self.batch.len();
+        let mut lost = 0;
+        while !self.batch.is_empty() {
+            let (mailbox, batch, refused) = (&self.mailbox, &mut self.batch, &mut self.refused);
+            let before = batch.len();
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                mailbox.try_deliver_batch(batch, refused);
+            }));
+            if outcome.is_err() {
+                lost += 1;
+                failed(Failure {
+                    reason: Reason::Panicked,
+                    detail: Some("the mailbox panicked".to_owned()),
+                    envelope: Envelope::default(),
+                });
+            }
+            if self.batch.len() == before {
+                // A mailbox that takes nothing would be asked for ever.
+                lost += self.batch.len();
+                for delivery in self.batch.drain(..) {
+                    failed(Failure {
+                        reason: Reason::MailboxGone,
+                        detail: None,
+                        envelope: delivery.envelope,
+                    });
+                }
+            }
+        }
+        lost += self.refused.len();
+        for refused in self.refused.drain(..) {
+            let (reason, delivery) = refused.into_parts();
+            failed(Failure { reason, detail: None, envelope: delivery.envelope });
+        }
+        (offered - lost.min(offered)) as u64
+    }
+
+    fn is_current(&self) -> bool {
+        self.entry.is_registered.load(Ordering::Acquire)
+    }
+
+    fn shares_mailbox(&self) -> bool {
+        self.entry.acceptors.len() > 1
+    }
+}
+
+impl fmt::Debug for dyn Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
+}

@@ -1,0 +1,416 @@
+//! Brings what a link reads to where it belongs: control, gossip, tells, replies.
+//!
+//! Synchronous: it never waits for a mailbox. The peer's gate is held over one read's worth of frames, so that a
+//! link which took another's place delivers strictly after it.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::MutexGuard;
+
+use crate::address::UniqueAddress;
+use crate::association::LinkId;
+use crate::association::control::ControlPdu;
+use crate::event::{DeadLetter, Reason};
+use crate::frame::{ClusterFrame, FrameFault, deadline};
+use crate::node::ask::Answer;
+use crate::node::core::{Core, Counters};
+use crate::node::directory::{Failure, Route};
+use crate::node::mailbox::{Envelope, ReplyTo};
+use crate::node::peers::{Gate, Peer};
+use crate::node::sink::InboundTell;
+use crate::path::ActorPath;
+use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
+
+/// Dispatches the frames of one link.
+pub(crate) struct Dispatcher {
+    core: Arc<Core>,
+    peer: Arc<Peer>,
+    /// None for this node itself, whose frames need no gate.
+    link: Option<LinkId>,
+    /// Who the link belongs to, once it is activated.
+    from: Option<UniqueAddress>,
+    dictionary: Dictionary,
+    senders: HashMap<TextId, ActorPath>,
+    routes: HashMap<(TextId, TextId), Box<dyn Route>>,
+    /// The routes that hold messages, in the order in which they got their first.
+    filled: Vec<(TextId, TextId)>,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    tells: u64,
+    replies: u64,
+    delivered: u64,
+}
+
+/// Says why dispatching stopped.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Everything that was read is dispatched.
+    ReadOn,
+    /// The machine is to see this before anything that follows it on the link.
+    Control(ControlPdu),
+    /// The link is no longer the one that delivers.
+    Fenced,
+}
+
+/// A tell whose texts are resolved.
+struct Resolved<'a> {
+    target: &'a str,
+    wire_name: &'a str,
+    payload: &'a [u8],
+}
+
+impl Dispatcher {
+    pub(crate) fn new(core: Arc<Core>, peer: Arc<Peer>, link: Option<LinkId>) -> Self {
+        let from = link.is_none().then(|| core.identity.local.clone());
+        Self {
+            core,
+            peer,
+            link,
+            from,
+            dictionary: Dictionary::new(),
+            senders: HashMap::new(),
+            routes: HashMap::new(),
+            filled: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Dispatches what the decoder holds, up to a PDU that the machine must see first.
+    pub(crate) fn dispatch(&mut self, decoder: &mut FrameDecoder) -> Result<Step, FrameFault> {
+        let peer = Arc::clone(&self.peer);
+        let mut gate = peer.gate();
+        let step = loop {
+            match decoder.next_frame() {
+                Ok(None) => break Ok(Step::ReadOn),
+                Ok(Some(raw)) => match self.frame(&gate, raw) {
+                    Ok(None) => {}
+                    Ok(Some(step)) => break Ok(step),
+                    Err(fault) => break Err(fault),
+                },
+                Err(error) => break Err(error.into()),
+            }
+        };
+        self.finish(&mut gate);
+        step
+    }
+
+    /// Dispatches one frame of this node's own; its faults are bugs, so they only end the frame.
+    pub(crate) fn dispatch_local(&mut self, mut bytes: &[u8]) {
+        let peer = Arc::clone(&self.peer);
+        let mut gate = peer.gate();
+        while let Some((raw, rest)) = crate::wire::split_frame(bytes) {
+            if let Err(fault) = self.frame(&gate, raw) {
+                tracing::error!(%fault, "a frame of this node's own");
+            }
+            bytes = rest;
+        }
+        self.finish(&mut gate);
+    }
+
+    fn frame(&mut self, gate: &Gate, raw: RawFrame<'_>) -> Result<Option<Step>, FrameFault> {
+        let is_active = self.link.is_none() || gate.active == self.link;
+        match ClusterFrame::parse(raw)? {
+            ClusterFrame::Control(pdu) => return Ok(self.control(is_active, pdu)),
+            ClusterFrame::Define(define) => self.dictionary.define(define.id, define.text)?,
+            ClusterFrame::Unknown => Counters::add(&self.core.counters.unknown_frames, 1),
+            ClusterFrame::Hello(..) => return Err(FrameFault::OutOfTurn),
+            ClusterFrame::Tell(..) | ClusterFrame::Reply(..) | ClusterFrame::Gossip(_)
+                if !is_active =>
+            {
+                Counters::add(&self.core.counters.fenced_frames, 1);
+                return Ok(Some(Step::Fenced));
+            }
+            ClusterFrame::Gossip(pdu) => self.gossip(gate, pdu),
+            ClusterFrame::Tell(header, payload) => {
+                self.tally.tells += 1;
+                self.identify(gate);
+                self.tell(&header, payload)?;
+            }
+            ClusterFrame::Reply(header, payload) => {
+                self.tally.replies += 1;
+                let wire_name = self.dictionary.resolve(header.manifest)?;
+                let answer = Answer::Reply { wire_name, payload };
+                self.core.complete(&self.peer, header.correlation, answer);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Handles what concerns tells; leaves the rest to the machine.
+    fn control(&self, is_active: bool, pdu: ControlPdu) -> Option<Step> {
+        match pdu {
+            ControlPdu::AskFailed { correlation, reason } => {
+                if is_active {
+                    let answer = Answer::Failed(reason);
+                    self.core.complete(&self.peer, correlation, answer);
+                }
+                None
+            }
+            ControlPdu::Received { received } => {
+                self.peer.outbox.acknowledge(received);
+                None
+            }
+            ControlPdu::Ping { received, .. } | ControlPdu::Pong { received, .. } => {
+                self.peer.outbox.acknowledge(received);
+                Some(Step::Control(pdu))
+            }
+            ControlPdu::Welcome(_)
+            | ControlPdu::Refuse(_)
+            | ControlPdu::Activate { .. }
+            | ControlPdu::Goodbye => Some(Step::Control(pdu)),
+        }
+    }
+
+    fn gossip(&mut self, gate: &Gate, pdu: &[u8]) {
+        Counters::add(&self.core.counters.gossip_in, 1);
+        self.identify(gate);
+        if let (Some(sink), Some(from)) = (&self.core.gossip, &self.from) {
+            let outcome = catch_unwind(AssertUnwindSafe(|| sink.receive(from, pdu)));
+            if outcome.is_err() {
+                tracing::error!(peer = %from, "the gossip sink panicked");
+            }
+        }
+    }
+
+    fn identify(&mut self, gate: &Gate) {
+        if self.from.is_none() {
+            self.from.clone_from(&gate.peer);
+        }
+    }
+
+    fn tell(&mut self, header: &TellHeader<'_>, payload: &[u8]) -> Result<(), FrameFault> {
+        if self.core.sink.is_none() {
+            if let (TextRef::Id(target), TextRef::Id(manifest)) = (header.target, header.manifest) {
+                return self.tell_warm(header, (target, manifest), payload);
+            }
+        }
+        let envelope = self.envelope(header)?;
+        // Messages for the same actor may wait in a batch: they come first.
+        let mut ended = self.flush();
+        let tell = Resolved {
+            target: self.dictionary.resolve(header.target)?,
+            wire_name: self.dictionary.resolve(header.manifest)?,
+            payload,
+        };
+        ended.extend(self.deliver_cold(&tell, envelope));
+        self.report(ended);
+        Ok(())
+    }
+
+    /// Delivers by ids: the route is resolved once per link.
+    fn tell_warm(
+        &mut self,
+        header: &TellHeader<'_>,
+        key: (TextId, TextId),
+        payload: &[u8],
+    ) -> Result<(), FrameFault> {
+        let envelope = self.envelope(header)?;
+        let is_known = self.routes.get(&key).is_some_and(|route| route.is_current());
+        if !is_known {
+            let ended = self.flush();
+            self.report(ended);
+            match self.resolve_route(key)? {
+                Ok(route) => drop(self.routes.insert(key, route)),
+                Err(reason) => {
+                    let failure = Failure { reason, detail: None, envelope };
+                    let ended = Ended::new(self, key, failure);
+                    self.report(vec![ended]);
+                    return Ok(());
+                }
+            }
+        }
+        let shares = self.routes.get(&key).is_some_and(|route| route.shares_mailbox());
+        if shares && self.filled.iter().any(|other| *other != key) {
+            let ended = self.flush();
+            self.report(ended);
+        }
+        let Some(route) = self.routes.get_mut(&key) else { return Ok(()) };
+        match route.push(payload, envelope) {
+            Ok(()) => {
+                if self.filled.last() != Some(&key) && !self.filled.contains(&key) {
+                    self.filled.push(key);
+                }
+            }
+            Err(failure) => {
+                let ended = Ended::new(self, key, failure);
+                self.report(vec![ended]);
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve_route(
+        &self,
+        (target, manifest): (TextId, TextId),
+    ) -> Result<Result<Box<dyn Route>, Reason>, FrameFault> {
+        let target = self.dictionary.get(target)?;
+        let codec = self.core.registry.find(self.dictionary.get(manifest)?);
+        Ok(self.core.directory.route(target, codec))
+    }
+
+    /// Delivers by texts: to a custom sink, or through a route of its own.
+    fn deliver_cold(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Ended> {
+        if ActorPath::check_local(tell.target).is_err() {
+            let failure = Failure { reason: Reason::Malformed, detail: None, envelope };
+            return Some(Ended::named(tell, failure));
+        }
+        let failed = match &self.core.sink {
+            Some(_) => self.deliver_to_sink(tell, envelope),
+            None => self.deliver_once(tell, envelope),
+        };
+        match failed {
+            Some(failure) => Some(Ended::named(tell, failure)),
+            None => {
+                Counters::add(&self.core.counters.delivered, 1);
+                None
+            }
+        }
+    }
+
+    fn deliver_once(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Failure> {
+        let codec = self.core.registry.find(tell.wire_name);
+        let mut route = match self.core.directory.route(tell.target, codec) {
+            Ok(route) => route,
+            Err(reason) => return Some(Failure { reason, detail: None, envelope }),
+        };
+        if let Err(failure) = route.push(tell.payload, envelope) {
+            return Some(failure);
+        }
+        let mut failed = None;
+        route.flush(&mut |failure| failed = Some(failure));
+        failed
+    }
+
+    fn deliver_to_sink(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Failure> {
+        let (Some(sink), Some(peer)) = (&self.core.sink, &self.from) else { return None };
+        let inbound = InboundTell {
+            target: tell.target,
+            wire_name: tell.wire_name,
+            payload: tell.payload,
+            sender: envelope.sender,
+            reply: envelope.reply,
+            peer,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| sink.deliver(inbound)));
+        let error = match outcome {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error,
+            Err(_) => crate::node::sink::DeliverError::new(Reason::Panicked),
+        };
+        let envelope = Envelope::default();
+        Some(Failure { reason: error.reason, detail: error.detail, envelope })
+    }
+
+    /// Gathers what comes along with a message.
+    fn envelope(&mut self, header: &TellHeader<'_>) -> Result<Envelope, FrameFault> {
+        let sender = match header.sender {
+            Some(sender) => self.sender(sender)?,
+            None => None,
+        };
+        let reply = header.correlation.map(|id| ReplyTo::new(Arc::clone(&self.peer), id));
+        let wait = deadline(header.extensions).filter(|_| reply.is_some());
+        let mut envelope = Envelope::default();
+        (envelope.sender, envelope.reply, envelope.wait) = (sender, reply, wait);
+        Ok(envelope)
+    }
+
+    /// Gives the sender's path. Only this node itself may name a sender on another node.
+    fn sender(&mut self, text: TextRef<'_>) -> Result<Option<ActorPath>, FrameFault> {
+        if let TextRef::Id(id) = text {
+            if let Some(path) = self.senders.get(&id) {
+                return Ok(Some(path.clone()));
+            }
+        }
+        let parsed = self.dictionary.resolve(text)?.parse::<ActorPath>().ok();
+        let path = match parsed {
+            Some(path) if path.is_local() => path.at(&self.peer.address).ok(),
+            Some(path) if self.link.is_none() => Some(path),
+            Some(_) | None => None,
+        };
+        if let (TextRef::Id(id), Some(path)) = (text, &path) {
+            self.senders.insert(id, path.clone());
+        }
+        Ok(path)
+    }
+
+    /// Hands every batch over; gives what was not taken.
+    fn flush(&mut self) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for key in std::mem::take(&mut self.filled) {
+            let Some(mut route) = self.routes.remove(&key) else { continue };
+            let taken = route.flush(&mut |failure| ended.push(Ended::new(self, key, failure)));
+            self.tally.delivered += taken;
+            self.routes.insert(key, route);
+        }
+        ended
+    }
+
+    fn report(&self, ended: Vec<Ended>) {
+        for ended in ended {
+            self.core.observers.dead_letter(ended.failure.reason, 1, || ended.describe(self));
+            if let Some(reply) = ended.failure.envelope.reply {
+                reply.fail(ended.failure.reason);
+            }
+        }
+    }
+
+    /// Ends a read's worth: batches go out, counters and acknowledgement are brought up to date.
+    fn finish(&mut self, gate: &mut MutexGuard<'_, Gate>) {
+        let ended = self.flush();
+        self.report(ended);
+        let tally = std::mem::take(&mut self.tally);
+        let counters = &self.core.counters;
+        Counters::add(&counters.tells_in, tally.tells);
+        Counters::add(&counters.replies_in, tally.replies);
+        Counters::add(&counters.delivered, tally.delivered);
+        gate.received += tally.tells + tally.replies;
+        if self.link.is_some() && gate.received - gate.acknowledged >= ACKNOWLEDGE_EVERY {
+            gate.acknowledged = gate.received;
+            let pdu = ControlPdu::Received { received: gate.received };
+            if self.peer.outbox.offer_control(&pdu).is_err() {
+                tracing::trace!(peer = %self.peer.address, "no room to acknowledge; the next one will");
+            }
+        }
+    }
+}
+
+/// A tell that ended here, with its names.
+struct Ended {
+    target: String,
+    wire_name: String,
+    failure: Failure,
+}
+
+impl Ended {
+    fn new(
+        dispatcher: &Dispatcher,
+        (target, manifest): (TextId, TextId),
+        failure: Failure,
+    ) -> Self {
+        let text = |id| dispatcher.dictionary.get(id).unwrap_or_default().to_owned();
+        Self { target: text(target), wire_name: text(manifest), failure }
+    }
+
+    fn named(tell: &Resolved<'_>, failure: Failure) -> Self {
+        let (target, wire_name) = (tell.target.to_owned(), tell.wire_name.to_owned());
+        Self { target, wire_name, failure }
+    }
+
+    fn describe(&self, dispatcher: &Dispatcher) -> DeadLetter {
+        let target = self.target.parse::<ActorPath>().ok();
+        DeadLetter {
+            target: target.and_then(|target| target.at(dispatcher.core.address()).ok()),
+            manifest: Some(self.wire_name.clone()),
+            peer: Some(dispatcher.peer.address.clone()),
+            detail: self.failure.detail.clone(),
+            ..DeadLetter::new(self.failure.reason)
+        }
+    }
+}
+
+/// Frames after which the peer is told how many were received.
+const ACKNOWLEDGE_EVERY: u64 = 4096;

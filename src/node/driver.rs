@@ -1,0 +1,356 @@
+//! Drives the association with one peer: feeds the machine, carries its actions out, owns the links.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::address::UniqueAddress;
+use crate::association::control::{ControlPdu, Hello};
+use crate::association::{Action, Association, AssociationState, LinkId};
+use crate::event::{NodeEvent, Reason};
+use crate::frame;
+use crate::node::core::{Core, Counters};
+use crate::node::link::{LinkHandle, LinkReader, LinkWriter, now};
+use crate::node::peers::Peer;
+use crate::transport::{Link, TransportError};
+use crate::wire::{DEFAULT_LIMIT, FrameDecoder};
+
+/// Tells the driver what happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The peer dialled this node and said Hello.
+    Accepted(Accepted),
+    /// A dial has ended.
+    Dialled { link: LinkId, result: Result<Link, DialError> },
+    /// A link brought a control PDU; `done` is dropped once it is acted upon.
+    Control { link: LinkId, pdu: ControlPdu, done: oneshot::Sender<()> },
+    /// A link has ended.
+    Lost { link: LinkId, why: String },
+    /// Nothing waits for the link any more.
+    Flushed { link: LinkId },
+    /// This node stops.
+    Stop,
+}
+
+/// A link that the peer dialled, with what was read of it behind the Hello.
+pub(crate) struct Accepted {
+    pub(crate) hello: Hello,
+    pub(crate) reader: LinkReader,
+    pub(crate) writer: LinkWriter,
+    pub(crate) decoder: FrameDecoder,
+}
+
+/// Says why a dial gave no link.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// The transport said so.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// It took too long.
+    #[error("dialling took longer than {0:?}")]
+    Late(Duration),
+}
+
+/// Drives one association until the node ends.
+pub(crate) struct Driver {
+    core: Arc<Core>,
+    peer: Arc<Peer>,
+    machine: Association,
+    inputs: mpsc::Receiver<Input>,
+    links: HashMap<LinkId, LinkHandle>,
+    /// Dials in flight end with this driver.
+    has_stopped: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        peer: Arc<Peer>,
+        machine: Association,
+        inputs: mpsc::Receiver<Input>,
+    ) -> Self {
+        Self { core, peer, machine, inputs, links: HashMap::new(), has_stopped: false }
+    }
+
+    /// Takes inputs, carries actions out, keeps the timer, until the association has stopped.
+    pub(crate) async fn run(mut self) {
+        let (core, peer) = (Arc::clone(&self.core), Arc::clone(&self.peer));
+        while !self.has_stopped {
+            let timer = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
+            // Biased: the node's end goes first; what links report comes before demand and time, which it may
+            // make pointless.
+            tokio::select! { biased;
+                () = core.cancel.cancelled() => break,
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.input(input),
+                    None => break,
+                },
+                () = peer.outbox.demand() => self.machine.handle_demand(now()),
+                () = sleep_until(timer) => {
+                    self.machine.handle_heard(peer.heard_at());
+                    self.machine.handle_timeout(now());
+                }
+            }
+            self.carry_out();
+        }
+        self.end();
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Accepted(accepted) => self.accepted(accepted),
+            Input::Dialled { link, result } => self.dialled(link, result),
+            Input::Control { link, pdu, done } => {
+                self.machine.handle_control(now(), link, pdu);
+                self.carry_out();
+                drop(done);
+            }
+            Input::Lost { link, why } => {
+                if let Some(handle) = self.links.remove(&link) {
+                    handle.close();
+                }
+                self.machine.handle_link_lost(now(), link, why);
+            }
+            Input::Flushed { link } => self.machine.handle_flushed(link),
+            Input::Stop => {
+                let queued = self.peer.outbox.counts().queued_frames;
+                self.machine.handle_stop(now(), queued);
+            }
+        }
+    }
+
+    fn accepted(&mut self, accepted: Accepted) {
+        let link = self.machine.new_link();
+        let Accepted { hello, reader, writer, decoder } = accepted;
+        self.start(link, (reader, writer, decoder));
+        self.machine.handle_hello(now(), link, &hello);
+    }
+
+    fn dialled(&mut self, link: LinkId, result: Result<Link, DialError>) {
+        match result {
+            Ok(dialled) => {
+                tracing::debug!(peer = %self.peer.address, remote = dialled.remote(), "dialled");
+                let (reader, writer) = dialled.split();
+                self.start(link, (reader, writer, FrameDecoder::new(DEFAULT_LIMIT)));
+                self.machine.handle_dialled(now(), link);
+            }
+            Err(error) => {
+                tracing::debug!(peer = %self.peer.address, %error, "dial failed");
+                self.peer.view().last_why = Some(error.to_string());
+                self.machine.handle_dial_failed(now(), link, error.to_string());
+            }
+        }
+    }
+
+    fn start(&mut self, link: LinkId, parts: (LinkReader, LinkWriter, FrameDecoder)) {
+        let (reader, writer, mut decoder) = parts;
+        decoder.set_limit(self.core.settings.inbound.max_message + HEADER_ROOM);
+        let Some(inputs) = &self.peer.inputs else { return };
+        let parts = (reader, writer, decoder);
+        let handle = LinkHandle::start(&self.core, &self.peer, inputs, link, parts);
+        self.links.insert(link, handle);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            tracing::debug!(peer = %self.peer.address, ?action, "association");
+            self.act(action);
+        }
+        let mut view = self.peer.view();
+        view.state = self.machine.state();
+        view.round_trip = self.machine.round_trip();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dial { link, timeout } => self.dial(link, timeout),
+            Action::Greet { link, hello } => {
+                self.push(link, |out| frame::encode_hello(&hello, out));
+            }
+            Action::Transmit { link, pdu } => self.transmit(link, pdu),
+            Action::Activate { link, peer, limits, generation } => {
+                self.peer.limit_message(self.core.settings.inbound.max_message, limits.max_message);
+                self.activate(link, peer, generation);
+            }
+            Action::Deactivate { why } => self.deactivate(why),
+            Action::Settle { received } => {
+                let lost = self.peer.outbox.settle(received);
+                self.lost(Reason::LinkLost, lost);
+            }
+            Action::Incarnation { previous, current } => {
+                self.peer.gate().received = 0;
+                self.peer.gate().acknowledged = 0;
+                self.peer.asks.fail_written(self.peer.outbox.deactivate(), Reason::NewIncarnation);
+                let lost = self.peer.outbox.new_incarnation();
+                self.lost(Reason::NewIncarnation, lost);
+                self.core.observers.event(NodeEvent::NewIncarnation { previous, current });
+            }
+            Action::GiveUp { reason, why } => self.give_up(reason, why),
+            Action::Flush { link } => {
+                if let Some(handle) = self.links.get(&link) {
+                    handle.flush();
+                }
+            }
+            Action::Close { link, why } => {
+                if let Some(handle) = self.links.remove(&link) {
+                    tracing::debug!(peer = %self.peer.address, why, "link closed");
+                    handle.close();
+                }
+            }
+            Action::Refused { uid, why } => {
+                Counters::add(&self.core.counters.handshakes_refused, 1);
+                let peer = Some(self.peer.address.clone());
+                let why = why.to_string();
+                self.core.observers.event(NodeEvent::HandshakeRefused { peer, uid, why });
+            }
+            Action::Stopped => self.has_stopped = true,
+        }
+    }
+
+    fn dial(&self, link: LinkId, timeout: Duration) {
+        let (core, peer) = (Arc::clone(&self.core), Arc::clone(&self.peer));
+        self.core.spawn(async move {
+            let Some(transport) = core.transports.get(peer.address.scheme()) else { return };
+            let dialled = tokio::time::timeout(timeout, transport.dial(&peer.address)).await;
+            let result = match dialled {
+                Ok(result) => result.map_err(DialError::from),
+                Err(_) => Err(DialError::Late(timeout)),
+            };
+            let Some(inputs) = &peer.inputs else { return };
+            if inputs.send(Input::Dialled { link, result }).await.is_err() {
+                tracing::trace!(peer = %peer.address, "dialled for a driver that has ended");
+            }
+        });
+    }
+
+    fn transmit(&self, link: LinkId, mut pdu: ControlPdu) {
+        if let ControlPdu::Ping { received, .. } | ControlPdu::Pong { received, .. } = &mut pdu {
+            let mut gate = self.peer.gate();
+            *received = gate.received;
+            gate.acknowledged = gate.received;
+        }
+        if matches!(pdu, ControlPdu::Ping { .. }) {
+            self.peer.outbox.shrink();
+        }
+        self.push(link, |out| frame::encode_control(&pdu, out));
+    }
+
+    fn push(
+        &self,
+        link: LinkId,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
+    ) {
+        let Some(handle) = self.links.get(&link) else { return };
+        handle.push(|out| {
+            if let Err(fault) = encode(out) {
+                tracing::error!(%fault, "a control frame of this node's own");
+            }
+        });
+    }
+
+    /// Opens the gate for the link, announces that with what was received so far, and lets the writer go.
+    fn activate(&self, link: LinkId, peer: UniqueAddress, generation: u64) {
+        let received = {
+            let mut gate = self.peer.gate();
+            gate.active = Some(link);
+            gate.peer = Some(peer.clone());
+            gate.acknowledged = gate.received;
+            gate.received
+        };
+        let pdu = ControlPdu::Activate { generation, received };
+        self.push(link, |out| frame::encode_control(&pdu, out));
+        if let Some(handle) = self.links.get(&link) {
+            self.peer.outbox.activate(link, handle.wake());
+        }
+        {
+            let mut view = self.peer.view();
+            view.peer = Some(peer.clone());
+            view.up_since = Some(now());
+            view.activations += 1;
+        }
+        self.core.observers.event(NodeEvent::AssociationUp { peer });
+    }
+
+    fn deactivate(&self, why: String) {
+        self.peer.gate().active = None;
+        let written = self.peer.outbox.deactivate();
+        self.peer.asks.fail_written(written, Reason::LinkLost);
+        {
+            let mut view = self.peer.view();
+            view.up_since = None;
+            view.last_why = Some(why.clone());
+        }
+        let peer = self.peer.address.clone();
+        self.core.observers.event(NodeEvent::AssociationDown { peer, why });
+    }
+
+    fn give_up(&self, reason: Reason, why: String) {
+        self.core.discard(&self.peer, reason, &why);
+        if reason == Reason::PeerStopped {
+            self.peer.outbox.settle_drained();
+        } else {
+            let lost = self.peer.outbox.settle_unknown();
+            self.lost(Reason::LinkLost, lost);
+        }
+        let peer = self.peer.address.clone();
+        self.core.observers.event(NodeEvent::GaveUp { peer, why });
+    }
+
+    fn lost(&self, reason: Reason, count: u64) {
+        self.core.lost(&self.peer, reason, count);
+        if count > 0 {
+            let peer = self.peer.address.clone();
+            self.core.observers.event(NodeEvent::PossiblyLost { peer, count });
+        }
+    }
+
+    /// Ends whatever is left: links, outbox, asks.
+    fn end(&mut self) {
+        self.peer.gate().active = None;
+        self.peer.outbox.deactivate();
+        self.peer.outbox.close();
+        for (_, handle) in self.links.drain() {
+            handle.close();
+        }
+        self.core.discard(&self.peer, Reason::NodeStopped, "");
+        if self.machine.has_drained() {
+            self.peer.outbox.settle_drained();
+        }
+        let lost = self.peer.outbox.settle_unknown();
+        self.lost(Reason::LinkLost, lost);
+        let mut view = self.peer.view();
+        view.state = AssociationState::Idle;
+        view.up_since = None;
+    }
+}
+
+/// Asks the driver of a peer to flush and end; a driver that has ended already needs no asking.
+pub(crate) fn stop(peer: &Arc<Peer>) {
+    let Some(inputs) = peer.inputs.clone() else { return };
+    match inputs.try_send(Input::Stop) {
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+        Err(mpsc::error::TrySendError::Full(input)) => {
+            tokio::spawn(async move { drop(inputs.send(input).await) });
+        }
+    }
+}
+
+async fn sleep_until(timer: Option<tokio::time::Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accepted").field("hello", &self.hello).finish_non_exhaustive()
+    }
+}
+
+/// Inputs that may wait for a driver; links wait for room, so nothing is lost.
+pub(crate) const INPUTS: usize = 256;
+/// What a frame may have beside its message: header, texts, extensions.
+const HEADER_ROOM: usize = 64 * 1024;

@@ -1,0 +1,267 @@
+//! Runs the two tasks of a link: one reads and dispatches, one writes.
+//!
+//! The reader never waits for a mailbox. The writer drains everything that waits in one go, control first, and
+//! sleeps when nothing does. Either one's end is told to the driver, which owns the link.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::association::LinkId;
+use crate::association::control::ControlPdu;
+use crate::node::core::Core;
+use crate::node::dispatch::{Dispatcher, Step};
+use crate::node::driver::Input;
+use crate::node::outbox::Batch;
+use crate::node::peers::Peer;
+use crate::wire::FrameDecoder;
+
+/// The reading half of a link.
+pub(crate) type LinkReader = Box<dyn AsyncRead + Send + Unpin>;
+/// The writing half of a link.
+pub(crate) type LinkWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What the driver holds of a link.
+#[derive(Debug)]
+pub(crate) struct LinkHandle {
+    /// Shared with the writer.
+    shared: Arc<Shared>,
+    /// Ends both tasks; the writer still writes the control frames that wait.
+    closing: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Control frames of this link alone: handshake, pings, goodbye.
+    control: Mutex<Vec<u8>>,
+    wake: Arc<Notify>,
+    /// The driver wants to know when nothing waits any more.
+    is_flushing: AtomicBool,
+}
+
+/// What the tasks of a link share.
+#[derive(Clone)]
+struct Context {
+    core: Arc<Core>,
+    peer: Arc<Peer>,
+    link: LinkId,
+    inputs: mpsc::Sender<Input>,
+    shared: Arc<Shared>,
+    closing: CancellationToken,
+}
+
+impl LinkHandle {
+    /// Starts the tasks of a link. `decoder` holds what was read of it so far.
+    pub(crate) fn start(
+        core: &Arc<Core>,
+        peer: &Arc<Peer>,
+        inputs: &mpsc::Sender<Input>,
+        link: LinkId,
+        (reader, writer, decoder): (LinkReader, LinkWriter, FrameDecoder),
+    ) -> Self {
+        let handle = Self { shared: Arc::default(), closing: core.cancel.child_token() };
+        let context = Context {
+            core: Arc::clone(core),
+            peer: Arc::clone(peer),
+            link,
+            inputs: inputs.clone(),
+            shared: Arc::clone(&handle.shared),
+            closing: handle.closing.clone(),
+        };
+        core.spawn_careful(write(context.clone(), writer));
+        core.spawn_careful(read(context, reader, decoder));
+        handle
+    }
+
+    /// Appends an encoded control frame for this link.
+    pub(crate) fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.shared.control.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.wake.notify_one();
+    }
+
+    /// Gives what wakes the writer.
+    pub(crate) fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.wake)
+    }
+
+    /// Asks for `Input::Flushed` once everything is written.
+    pub(crate) fn flush(&self) {
+        self.shared.is_flushing.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+    }
+
+    /// Closes the link after its waiting control frames.
+    pub(crate) fn close(self) {
+        self.closing.cancel();
+    }
+}
+
+impl Shared {
+    /// Moves the link's own control frames into the empty batch.
+    fn swap_control(&self, batch: &mut Batch) {
+        let mut own = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *own, &mut batch.control);
+    }
+}
+
+/// Reads until the link ends or is closed.
+async fn read(context: Context, mut reader: LinkReader, mut decoder: FrameDecoder) {
+    let closing = context.closing.clone();
+    let why = {
+        // Biased: a link that is closed must not deliver on.
+        let reading = read_frames(&context, &mut reader, &mut decoder);
+        tokio::select! { biased;
+            () = closing.cancelled() => None,
+            why = reading => Some(why),
+        }
+    };
+    match why {
+        Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
+        None => linger(&mut reader, &mut decoder).await,
+    }
+}
+
+async fn read_frames(
+    context: &Context,
+    reader: &mut LinkReader,
+    decoder: &mut FrameDecoder,
+) -> String {
+    let peer = Arc::clone(&context.peer);
+    let mut dispatcher = Dispatcher::new(Arc::clone(&context.core), peer, Some(context.link));
+    loop {
+        match dispatcher.dispatch(decoder) {
+            Ok(Step::ReadOn) => {}
+            Ok(Step::Control(pdu)) => {
+                hand_over(context, pdu).await;
+                continue;
+            }
+            Ok(Step::Fenced) => return "the link was replaced".to_owned(),
+            Err(fault) => {
+                if let Some(held_back) = context.core.log.admit(Instant::now()) {
+                    tracing::warn!(peer = %context.peer.address, %fault, held_back, "protocol violation");
+                }
+                return format!("protocol violation: {fault}");
+            }
+        }
+        match reader.read(decoder.space()).await {
+            Ok(0) => return "the peer closed the link".to_owned(),
+            Ok(bytes) => {
+                decoder.filled(bytes);
+                context.peer.hear(now(), bytes);
+            }
+            Err(error) => return format!("reading failed: {error}"),
+        }
+        // A fast peer must not keep this task's thread to itself.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Gives a PDU to the machine and waits until its actions are carried out: what follows on the link may depend
+/// on them.
+async fn hand_over(context: &Context, pdu: ControlPdu) {
+    let (done, carried_out) = oneshot::channel();
+    report(context, Input::Control { link: context.link, pdu, done }).await;
+    // An error means that the driver has ended, and so will this task.
+    drop(carried_out.await);
+}
+
+/// Reads on to the end without delivering, so that closing does not reset what the peer has yet to read.
+async fn linger(reader: &mut LinkReader, decoder: &mut FrameDecoder) {
+    let to_the_end = async { while matches!(reader.read(decoder.space()).await, Ok(1..)) {} };
+    if tokio::time::timeout(LINGER, to_the_end).await.is_err() {
+        tracing::trace!("the peer kept a closed link open");
+    }
+}
+
+/// Writes until the link ends or is closed.
+async fn write(context: Context, mut writer: LinkWriter) {
+    let mut batch = Batch::default();
+    let mut defined = 0;
+    let why = loop {
+        gather(&context, &mut batch, &mut defined);
+        if batch.is_empty() {
+            if context.shared.is_flushing.swap(false, Ordering::AcqRel) {
+                report(&context, Input::Flushed { link: context.link }).await;
+            }
+            // Biased: what waits is written before the link closes.
+            tokio::select! { biased;
+                () = context.shared.wake.notified() => {}
+                () = context.closing.cancelled() => break None,
+            }
+            continue;
+        }
+        match unless_closing(&context, write_batch(&context, &mut writer, &batch)).await {
+            Some(Ok(())) => batch.clear(),
+            Some(Err(error)) => break Some(format!("writing failed: {error}")),
+            None => break None,
+        }
+    };
+    match why {
+        Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
+        None => finish(&context, &mut writer, &mut batch).await,
+    }
+}
+
+/// Moves what waits into the batch: the link's own control frames first.
+fn gather(context: &Context, batch: &mut Batch, defined: &mut usize) {
+    context.shared.swap_control(batch);
+    if batch.is_empty() {
+        context.peer.outbox.take(context.link, batch, defined);
+    }
+}
+
+async fn write_batch(
+    context: &Context,
+    writer: &mut LinkWriter,
+    batch: &Batch,
+) -> std::io::Result<()> {
+    for bytes in [&batch.control, &batch.ordinary] {
+        if !bytes.is_empty() {
+            writer.write_all(bytes).await?;
+            context.peer.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+    }
+    writer.flush().await
+}
+
+/// Runs a write unless closing takes it over for longer than the peer may take to read the rest.
+async fn unless_closing<T>(context: &Context, write: impl Future<Output = T>) -> Option<T> {
+    let mut write = std::pin::pin!(write);
+    tokio::select! { biased;
+        done = write.as_mut() => return Some(done),
+        () = context.closing.cancelled() => {}
+    }
+    tokio::time::timeout(LINGER, write).await.ok()
+}
+
+/// Writes the control frames that wait and ends the stream.
+async fn finish(context: &Context, writer: &mut LinkWriter, batch: &mut Batch) {
+    batch.clear();
+    context.shared.swap_control(batch);
+    let last = async {
+        writer.write_all(&batch.control).await?;
+        writer.shutdown().await
+    };
+    if !matches!(tokio::time::timeout(LINGER, last).await, Ok(Ok(()))) {
+        tracing::trace!(peer = %context.peer.address, "the peer did not take the last frames");
+    }
+}
+
+async fn report(context: &Context, input: Input) {
+    if context.inputs.send(input).await.is_err() {
+        tracing::trace!(peer = %context.peer.address, "the driver has ended");
+    }
+}
+
+/// Gives the time, virtual where tokio's is.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// How long a closing link waits for the peer.
+const LINGER: Duration = Duration::from_secs(1);

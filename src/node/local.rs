@@ -1,0 +1,34 @@
+//! Brings tells to this node's own actors, through the same encoder, outbox and dispatcher as any other.
+
+use std::sync::Arc;
+
+use crate::event::Reason;
+use crate::node::core::Core;
+use crate::node::dispatch::Dispatcher;
+use crate::node::outbox::Batch;
+
+/// Dispatches what waits for this node itself, until the node ends.
+pub(crate) async fn run(core: Arc<Core>) {
+    let peer = core.own_peer();
+    let mut dispatcher = Dispatcher::new(Arc::clone(&core), Arc::clone(&peer), None);
+    let (mut batch, mut defined) = (Batch::default(), 0);
+    loop {
+        // Biased: the node's end goes first.
+        tokio::select! { biased;
+            () = core.cancel.cancelled() => break,
+            () = peer.outbox.demand() => {}
+        }
+        while !peer.outbox.is_empty() {
+            peer.outbox.take_local(&mut batch, &mut defined);
+            dispatcher.dispatch_local(&batch.control);
+            dispatcher.dispatch_local(&batch.ordinary);
+            batch.clear();
+            tokio::task::coop::consume_budget().await;
+        }
+        if core.closing.is_cancelled() {
+            break;
+        }
+    }
+    peer.outbox.close();
+    core.discard(&peer, Reason::NodeStopped, "");
+}

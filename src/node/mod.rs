@@ -1,0 +1,340 @@
+//! Is one running endpoint: it owns tasks, queues and handles, and is all that a user talks to.
+//!
+//! Floor 4: the shell around the machines of the floors below. Tasks are spawned here and nowhere else; each one
+//! ends when its node does.
+
+mod accept;
+mod actor;
+mod ask;
+mod builder;
+mod core;
+mod dead_letters;
+mod directory;
+mod dispatch;
+mod driver;
+mod link;
+mod local;
+mod mailbox;
+mod outbox;
+mod peers;
+mod remote_ref;
+mod sink;
+mod stats;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::actor::{Actor, ActorBuilder, ActorFn, Context, LocalActor, Outcome, ReplyError};
+pub use self::builder::{NodeBuilder, StartError};
+pub use self::dead_letters::{DeadLetterStream, EventStream, Observed};
+pub use self::directory::{Directory, RegisterError};
+pub use self::mailbox::{
+    Delivery, Envelope, Inbox, Mailbox, MailboxSender, Refused, ReplyTo, bounded,
+};
+pub use self::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
+pub use self::sink::{DeliverError, GossipSink, InboundTell, RemoteMessageSink};
+pub use self::stats::{AssociationSnapshot, Stats};
+
+use crate::address::{Address, UniqueAddress};
+use crate::codec::{CodecRegistry, RemoteMessage};
+use crate::event::Reason;
+use crate::node::core::Core;
+use crate::node::directory::{Acceptor, acceptor};
+use crate::path::{ActorPath, IntoActorPath, PathError};
+
+/// Is one running tellwire endpoint.
+///
+/// Cheap to clone. Dropping the last clone ends every task and socket at once; [`shutdown`](Self::shutdown) does it
+/// in order.
+#[derive(Clone)]
+pub struct Node {
+    owner: Arc<Owner>,
+}
+
+/// Ends the node when the last handle is dropped.
+struct Owner {
+    core: Arc<Core>,
+}
+
+/// Gathers the message types and mailboxes of one path.
+#[must_use = "nothing is registered before `register`"]
+pub struct Registration {
+    core: Arc<Core>,
+    path: Result<ActorPath, RegisterError>,
+    acceptors: Vec<Box<dyn Acceptor>>,
+}
+
+/// Reports what a shutdown left undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Tells and replies that were not flushed, or whose arrival is not known; each is a dead letter.
+    pub unflushed: u64,
+    /// Whether every association ended in order before the deadline.
+    pub in_time: bool,
+}
+
+/// Says why gossip was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GossipError {
+    /// The peer cannot be talked to.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The control lane to the peer is full; the next round will do.
+    #[error("the control lane to the peer is full")]
+    Full,
+    /// The PDU is larger than `limit` bytes; the caller's fault.
+    #[error("a gossip PDU of {size} bytes is larger than {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// Gossip to this node itself makes no sense; the caller's fault.
+    #[error("gossip to this node itself")]
+    Own,
+}
+
+impl Node {
+    /// Begins a node of the actor system `system`; nodes of different systems do not talk to each other.
+    pub fn builder(system: impl Into<String>) -> NodeBuilder {
+        NodeBuilder::new(system.into())
+    }
+
+    fn new(core: Arc<Core>) -> Self {
+        Self { owner: Arc::new(Owner { core }) }
+    }
+
+    /// Gives the address that peers reach this node at.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.core().address().clone()
+    }
+
+    /// Gives the address and this incarnation's uid.
+    #[must_use]
+    pub fn unique_address(&self) -> UniqueAddress {
+        self.core().identity.local.clone()
+    }
+
+    /// Gives the codecs that this node accepts.
+    #[must_use]
+    pub fn registry(&self) -> &CodecRegistry {
+        &self.core().registry
+    }
+
+    /// Gives the whole path of a local one, to be sent to others.
+    ///
+    /// # Errors
+    /// [`PathError`] if it breaks the grammar.
+    pub fn path(&self, local: impl IntoActorPath) -> Result<ActorPath, PathError> {
+        local.into_actor_path()?.at(self.core().address())
+    }
+
+    /// Gives the handle to the actor at a path; a path without an address is on this node. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`ResolveError`] says what is wrong with the path, or that the node has stopped.
+    pub fn resolve(&self, path: impl IntoActorPath) -> Result<RemoteRef, ResolveError> {
+        let (path, peer) = self.core().locate(path.into_actor_path()?)?;
+        Ok(RemoteRef::new(Arc::clone(self.core()), peer, path))
+    }
+
+    /// Registers a mailbox for messages of one type at a local path, and gives the whole path.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: nothing was changed.
+    pub fn register<M, B>(
+        &self,
+        path: impl IntoActorPath,
+        mailbox: B,
+    ) -> Result<ActorPath, RegisterError>
+    where
+        M: RemoteMessage,
+        B: Mailbox<M>,
+    {
+        self.registration(path).accept::<M, B>(mailbox).register()
+    }
+
+    /// Begins the registration of a path that takes several message types.
+    pub fn registration(&self, path: impl IntoActorPath) -> Registration {
+        let (core, path) = (Arc::clone(self.core()), self.own_path(path));
+        Registration { core, path, acceptors: Vec::new() }
+    }
+
+    /// Ends the registration at a local path; tells whether there was one. Later tells become dead letters.
+    ///
+    /// # Errors
+    /// [`RegisterError`] if the path breaks the grammar or is on another node.
+    pub fn unregister(&self, path: impl IntoActorPath) -> Result<bool, RegisterError> {
+        let path = self.own_path(path)?;
+        Ok(self.core().directory.remove(path.local()))
+    }
+
+    /// Starts an actor that handles messages of one type at a local path.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: nothing was started.
+    pub fn spawn<M, A>(
+        &self,
+        path: impl IntoActorPath,
+        actor: A,
+    ) -> Result<LocalActor, RegisterError>
+    where
+        M: RemoteMessage,
+        A: Actor<M>,
+    {
+        self.actor::<M, A>(path, actor).accept::<M>().spawn()
+    }
+
+    /// Begins an actor that takes several message types, each of which converts into its one type `T`.
+    pub fn actor<T, A>(&self, path: impl IntoActorPath, actor: A) -> ActorBuilder<T, A>
+    where
+        T: Send + 'static,
+        A: Actor<T>,
+    {
+        ActorBuilder::new(Arc::clone(self.core()), self.own_path(path), actor)
+    }
+
+    /// Knows the local actors.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.core().directory
+    }
+
+    /// Sends a gossip PDU to a peer, on the association that its tells use, ahead of them.
+    ///
+    /// # Errors
+    /// [`GossipError`]: nothing was sent.
+    pub fn gossip(&self, to: &Address, pdu: &[u8]) -> Result<(), GossipError> {
+        let limit = self.core().settings.outbox.max_control_bytes;
+        if pdu.len() > limit {
+            return Err(GossipError::TooLarge { size: pdu.len(), limit });
+        }
+        let peer = self.core().peer(to)?;
+        if peer.inputs.is_none() {
+            return Err(GossipError::Own);
+        }
+        peer.outbox.offer_gossip(pdu).map_err(|refused| match refused {
+            outbox::Refused::Full | outbox::Refused::Unframeable => GossipError::Full,
+            outbox::Refused::Closed => GossipError::Resolve(ResolveError::Stopped),
+        })
+    }
+
+    /// Subscribes to the dead letters from now on.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetterStream {
+        self.core().observers.dead_letters()
+    }
+
+    /// Subscribes to what happens to the links from now on.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.core().observers.events()
+    }
+
+    /// Counts what was sent and received.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.core())
+    }
+
+    /// Shows the association with each peer.
+    #[must_use]
+    pub fn associations(&self) -> Vec<AssociationSnapshot> {
+        self.core().remote_peers().iter().map(|peer| AssociationSnapshot::of(peer)).collect()
+    }
+
+    /// Ends the node in order: takes no more tells, flushes what waits, says goodbye to the peers, ends every task
+    /// and socket. What is not flushed by the deadline is reported, and becomes dead letters.
+    ///
+    /// Every clone of the handle stops working. Cancel safe: dropped half way, the rest ends with the last handle.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let core = self.core();
+        let before = Self::undone(core);
+        core.closing.cancel();
+        core.own_peer().outbox.close();
+        for peer in core.remote_peers() {
+            peer.outbox.close();
+            driver::stop(&peer);
+        }
+        core.drivers.close();
+        let in_time = tokio::time::timeout(deadline, core.drivers.wait()).await.is_ok();
+        core.directory.clear();
+        core.cancel.cancel();
+        core.ended().await;
+        ShutdownReport { unflushed: Self::undone(core) - before, in_time }
+    }
+
+    fn undone(core: &Core) -> u64 {
+        let counts = core.observers.counts();
+        let undone = counts.iter().filter(|(reason, _)| {
+            matches!(
+                reason,
+                Reason::NodeStopped | Reason::LinkLost | Reason::Unreachable | Reason::PeerStopped
+            )
+        });
+        undone.map(|(_, count)| count).sum()
+    }
+
+    fn own_path(&self, path: impl IntoActorPath) -> Result<ActorPath, RegisterError> {
+        let path = path.into_actor_path()?;
+        if path.address().is_some_and(|address| address != self.core().address()) {
+            return Err(RegisterError::NotLocal { path });
+        }
+        Ok(path.at(self.core().address())?)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.owner.core
+    }
+}
+
+impl Registration {
+    /// Adds a mailbox for one more message type.
+    pub fn accept<M, B>(mut self, mailbox: B) -> Self
+    where
+        M: RemoteMessage,
+        B: Mailbox<M>,
+    {
+        self.acceptors.push(acceptor::<M, M>(Arc::new(mailbox)));
+        self
+    }
+
+    /// Registers the path, and gives it whole.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: nothing was changed.
+    pub fn register(self) -> Result<ActorPath, RegisterError> {
+        let path = self.path?;
+        if self.core.closing.is_cancelled() {
+            return Err(RegisterError::Stopped);
+        }
+        self.core.directory.insert(&path, self.acceptors)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.core.closing.cancel();
+        self.core.cancel.cancel();
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.core().identity.local.to_string()).finish()
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("accepts", &self.acceptors.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! Holds what this node knows of each peer address: outbox, asks, and the gate for inbound frames.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::address::{Address, UniqueAddress};
+use crate::association::{AssociationState, LinkId};
+use crate::node::ask::Asks;
+use crate::node::driver::Input;
+use crate::node::outbox::{Outbox, Refused, WireName};
+use crate::settings::Settings;
+
+/// One peer address; shared by everyone who talks to it.
+pub(crate) struct Peer {
+    pub(crate) address: Address,
+    pub(crate) outbox: Outbox,
+    pub(crate) asks: Asks,
+    /// Reaches the association's driver; none for this node itself.
+    pub(crate) inputs: Option<mpsc::Sender<Input>>,
+    gate: Mutex<Gate>,
+    view: Mutex<View>,
+    started: Instant,
+    /// When the active link was last heard, in nanoseconds after `started`.
+    heard: AtomicU64,
+    max_message: AtomicU32,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+}
+
+/// Lets exactly one link deliver, and counts what it delivered.
+///
+/// Held while what one read brought is dispatched, so that a link which took another's place delivers after it.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    pub(crate) active: Option<LinkId>,
+    /// Tells and replies received from the peer's present incarnation.
+    pub(crate) received: u64,
+    /// What the peer was told of `received`.
+    pub(crate) acknowledged: u64,
+    pub(crate) peer: Option<UniqueAddress>,
+}
+
+/// What the driver last said of the association, for snapshots.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) state: AssociationState,
+    pub(crate) peer: Option<UniqueAddress>,
+    pub(crate) up_since: Option<Instant>,
+    pub(crate) activations: u64,
+    pub(crate) round_trip: Option<Duration>,
+    pub(crate) last_why: Option<String>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        address: Address,
+        settings: &Settings,
+        inputs: Option<mpsc::Sender<Input>>,
+    ) -> Self {
+        let max_message = u32::try_from(settings.inbound.max_message).unwrap_or(u32::MAX);
+        Self {
+            address,
+            outbox: Outbox::new(settings.outbox.clone()),
+            asks: Asks::new(settings.outbox.max_asks),
+            inputs,
+            gate: Mutex::default(),
+            view: Mutex::new(View::default()),
+            started: Instant::now(),
+            heard: AtomicU64::new(0),
+            max_message: AtomicU32::new(max_message),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives the gate for inbound frames.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what the driver last said.
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that bytes came in now.
+    pub(crate) fn hear(&self, now: Instant, bytes: usize) {
+        let nanos = now.saturating_duration_since(self.started).as_nanos();
+        self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Gives when bytes last came in.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.started + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Gives the largest message that both nodes take, in bytes.
+    pub(crate) fn max_message(&self) -> usize {
+        usize::try_from(self.max_message.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes the peer's limit into account.
+    pub(crate) fn limit_message(&self, own: usize, theirs: u32) {
+        let own = u32::try_from(own).unwrap_or(u32::MAX);
+        self.max_message.store(own.min(theirs), Ordering::Relaxed);
+    }
+
+    /// Passes an encoded reply on, under the name it came with.
+    pub(crate) fn relay_reply(
+        &self,
+        correlation: u64,
+        wire_name: &str,
+        payload: &[u8],
+    ) -> Result<(), Refused> {
+        if payload.len() > self.max_message() {
+            return Err(Refused::Unframeable);
+        }
+        self.outbox.relay_reply(correlation, wire_name, payload).map(|_| ())
+    }
+
+    /// Appends a reply to an ask of the peer.
+    pub(crate) fn reply(
+        &self,
+        correlation: u64,
+        manifest: WireName,
+        payload: &[u8],
+    ) -> Result<(), Refused> {
+        self.outbox.offer_reply(correlation, manifest, payload).map(|_| ())
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            state: AssociationState::Idle,
+            peer: None,
+            up_since: None,
+            activations: 0,
+            round_trip: None,
+            last_why: None,
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,361 @@
+//! Is the handle to an actor by its path: tell, send, ask.
+
+use std::any::TypeId;
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::codec::{self, Codec, CodecError, DecodeError, RemoteMessage};
+use crate::event::Reason;
+use crate::node::ask::{Answer, Completion};
+use crate::node::core::Core;
+use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
+use crate::node::peers::Peer;
+use crate::path::{ActorPath, PathError};
+
+/// Reaches an actor by its path, on this node or another.
+///
+/// Cheap to clone. Tells from one node to one path arrive in the order in which they were told, at most once.
+pub struct RemoteRef {
+    core: Arc<Core>,
+    peer: Arc<Peer>,
+    path: ActorPath,
+    /// The path's dictionary id once it is known; 0 until then.
+    id: AtomicU16,
+}
+
+/// Says why a path gives no ref.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The path breaks the grammar; the caller's fault.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// No transport of this node speaks the scheme of the path's address; the caller's fault.
+    #[error("no transport for scheme `{scheme}`")]
+    UnknownScheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The path belongs to another actor system, which this node does not talk to.
+    #[error("the path is in system `{theirs}`, this node in `{ours}`")]
+    OtherSystem {
+        /// This node's system.
+        ours: String,
+        /// The path's system.
+        theirs: String,
+    },
+    /// This node knows as many peers as it may (`inbound.max_peers`).
+    #[error("this node knows {limit} peers, as many as it may")]
+    TooManyPeers {
+        /// The bound.
+        limit: usize,
+    },
+    /// This node has stopped.
+    #[error("this node has stopped")]
+    Stopped,
+}
+
+/// Says why a tell was refused; nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TellError {
+    /// The outbox to the peer is full. Try again later, or wait with [`RemoteRef::send`].
+    #[error("the outbox to the peer is full")]
+    Full,
+    /// The encoded message is larger than either node takes. The caller's fault; do not retry.
+    #[error("a message of {size} bytes is larger than {limit}")]
+    TooLarge {
+        /// Its encoded size in bytes.
+        size: usize,
+        /// The bound in bytes: the smaller of both nodes' `inbound.max_message`.
+        limit: usize,
+    },
+    /// The message cannot be encoded. The caller's fault; do not retry.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// This node has stopped. Do not retry.
+    #[error("this node has stopped")]
+    Stopped,
+}
+
+/// Says why an ask has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The ask was refused; nothing was sent.
+    #[error(transparent)]
+    Tell(#[from] TellError),
+    /// Too many asks to the peer wait for their reply (`outbox.max_asks`); nothing was sent.
+    #[error("{limit} asks to the peer wait, as many as may")]
+    TooManyAsks {
+        /// The bound.
+        limit: usize,
+    },
+    /// The deadline is over. Whether the ask was processed is not known.
+    #[error("no reply within {0:?}")]
+    Timeout(Duration),
+    /// The ask ended without a reply. With [`Reason::LinkLost`], [`Reason::NewIncarnation`] and
+    /// [`Reason::NoReply`] it may have been processed, with the others it was not.
+    #[error("no reply: {0}")]
+    Failed(Reason),
+    /// The reply came and could not be decoded here.
+    #[error("the reply cannot be decoded: {0}")]
+    Reply(DecodeError),
+}
+
+impl RemoteRef {
+    pub(crate) fn new(core: Arc<Core>, peer: Arc<Peer>, path: ActorPath) -> Self {
+        Self { core, peer, path, id: AtomicU16::new(0) }
+    }
+
+    /// Gives the whole path, address included.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Sends a message and never waits.
+    ///
+    /// # Errors
+    /// [`TellError`]: nothing was sent. `Ok` means that the message waits in the outbox; from there it is
+    /// delivered, or ends as one dead letter with a reason.
+    pub fn tell<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
+        self.tell_as(None, message)
+    }
+
+    /// Sends a message that names `sender`, an actor of this node, and never waits.
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell).
+    pub fn tell_from<M: RemoteMessage>(
+        &self,
+        sender: &ActorPath,
+        message: &M,
+    ) -> Result<(), TellError> {
+        self.tell_as(Some(sender.local()), message)
+    }
+
+    /// Sends a message, waiting for room in the outbox. Cancel safe: nothing is sent if it is dropped.
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell), except [`TellError::Full`].
+    pub async fn send<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
+        loop {
+            let mut room = pin!(self.peer.outbox.room());
+            room.as_mut().enable();
+            match self.tell(message) {
+                Err(TellError::Full) => room.await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply.
+    ///
+    /// Cancel safe: a caller that gives up leaves nothing behind, but the ask may be processed.
+    ///
+    /// # Errors
+    /// [`AskError`]; its variants say whether the ask may have been processed.
+    pub async fn ask<M, R>(&self, message: &M, wait: Duration) -> Result<R, AskError>
+    where
+        M: RemoteMessage,
+        R: RemoteMessage,
+    {
+        let (tx, rx) = oneshot::channel();
+        let core = Arc::downgrade(&self.core);
+        let completion: Completion = Box::new(move |answer| {
+            let result = match answer {
+                Answer::Failed(reason) => Err(AskError::Failed(reason)),
+                Answer::Reply { wire_name, payload } => match core.upgrade() {
+                    Some(core) => core.registry.decode(wire_name, payload).map_err(AskError::Reply),
+                    None => Err(AskError::Failed(Reason::NodeStopped)),
+                },
+            };
+            // The caller may have given up in this moment.
+            drop(tx.send(result));
+        });
+        let waiting = async {
+            let open = self.offer_ask(message, wait, completion).await?;
+            let answer = rx.await.unwrap_or(Err(AskError::Failed(Reason::NodeStopped)));
+            drop(open);
+            answer
+        };
+        tokio::time::timeout(wait, waiting).await.unwrap_or(Err(AskError::Timeout(wait)))
+    }
+
+    /// Opens an ask and sends it, waiting for room.
+    async fn offer_ask<M: RemoteMessage>(
+        &self,
+        message: &M,
+        wait: Duration,
+        completion: Completion,
+    ) -> Result<OpenAsk<'_>, AskError> {
+        let open = self.open_ask(completion)?;
+        loop {
+            let mut room = pin!(self.peer.outbox.room());
+            room.as_mut().enable();
+            match self.offer(None, message, Some(open.header(wait))) {
+                Ok(position) => {
+                    self.peer.asks.sent(open.correlation, position);
+                    return Ok(open);
+                }
+                Err(TellError::Full) => room.await,
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    /// Opens an ask, sends it without waiting, and leaves it open.
+    pub(crate) fn ask_relayed<M: RemoteMessage>(
+        &self,
+        sender: Option<&str>,
+        message: &M,
+        wait: Duration,
+        completion: Completion,
+    ) -> Result<(), AskError> {
+        let open = self.open_ask(completion)?;
+        let position = self.offer(sender, message, Some(open.header(wait)))?;
+        self.peer.asks.sent(open.correlation, position);
+        let (peer, correlation) = (Arc::clone(&self.peer), open.correlation);
+        std::mem::forget(open);
+        self.core.spawn(async move {
+            tokio::time::sleep(wait).await;
+            peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
+        });
+        Ok(())
+    }
+
+    pub(crate) fn tell_as<M: RemoteMessage>(
+        &self,
+        sender: Option<&str>,
+        message: &M,
+    ) -> Result<(), TellError> {
+        self.offer(sender, message, None).map(|_| ())
+    }
+
+    fn open_ask(&self, completion: Completion) -> Result<OpenAsk<'_>, AskError> {
+        let limit = self.core.settings.outbox.max_asks;
+        let correlation = self.peer.asks.open(completion).ok_or(AskError::TooManyAsks { limit })?;
+        Ok(OpenAsk { peer: &self.peer, correlation })
+    }
+
+    fn offer<M: RemoteMessage>(
+        &self,
+        sender: Option<&str>,
+        message: &M,
+        ask: Option<AskHeader>,
+    ) -> Result<u64, TellError> {
+        with_scratch(|scratch| {
+            encode_within(message, self.peer.max_message(), scratch)?;
+            let outgoing = Outgoing {
+                target: self.path.local(),
+                target_id: &self.id,
+                manifest: wire_name::<M>(),
+                sender,
+                ask,
+                payload: scratch,
+            };
+            self.peer.outbox.offer_tell(&outgoing).map_err(refused)
+        })
+    }
+}
+
+/// Forgets the ask when its caller is done with it or gives up.
+struct OpenAsk<'a> {
+    peer: &'a Peer,
+    correlation: u64,
+}
+
+impl OpenAsk<'_> {
+    fn header(&self, wait: Duration) -> AskHeader {
+        AskHeader { correlation: self.correlation, wait }
+    }
+}
+
+impl Drop for OpenAsk<'_> {
+    fn drop(&mut self) {
+        self.peer.asks.forget(self.correlation);
+    }
+}
+
+/// Encodes a reply and puts it into the outbox towards the asker.
+pub(crate) fn encode_reply<R: RemoteMessage>(
+    peer: &Peer,
+    correlation: u64,
+    reply: &R,
+) -> Result<(), TellError> {
+    with_scratch(|scratch| {
+        encode_within(reply, peer.max_message(), scratch)?;
+        peer.reply(correlation, wire_name::<R>(), scratch).map_err(refused)
+    })
+}
+
+fn encode_within<M: RemoteMessage>(
+    message: &M,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), TellError> {
+    codec::encode(message, out)?;
+    if out.len() > limit {
+        return Err(TellError::TooLarge { size: out.len(), limit });
+    }
+    Ok(())
+}
+
+fn wire_name<M: RemoteMessage>() -> WireName {
+    WireName {
+        type_id: TypeId::of::<M>(),
+        codec: <M::Codec as Codec<M>>::NAME,
+        manifest: M::MANIFEST,
+    }
+}
+
+fn refused(refused: Refused) -> TellError {
+    match refused {
+        Refused::Full => TellError::Full,
+        Refused::Closed => TellError::Stopped,
+        // Names that pass the grammar fit; a payload that passes `max_message` fits a u32 length.
+        Refused::Unframeable => TellError::TooLarge { size: usize::MAX, limit: 0 },
+    }
+}
+
+/// Lends a buffer of this thread. It is taken out while lent, so a codec that tells gets another one.
+fn with_scratch<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = run(&mut scratch);
+    if scratch.capacity() <= SCRATCH_KEPT {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a thread keeps of its encoding buffer.
+const SCRATCH_KEPT: usize = 256 * 1024;
+
+impl Clone for RemoteRef {
+    fn clone(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            peer: Arc::clone(&self.peer),
+            path: self.path.clone(),
+            id: AtomicU16::new(self.id.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl fmt::Debug for RemoteRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemoteRef").field(&self.path.to_string()).finish()
+    }
+}
