@@ -26,15 +26,23 @@
 //! system resolvers read such names as addresses, so one node would have many names. For the same
 //! reason nothing here resolves names; that belongs to the transports.
 
+mod error;
+mod grammar;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use self::error::{AddressError, Excerpt};
+use self::grammar::{
+    MAX_TEXT, canonical_host, check_length, check_scheme, check_system, parse_endpoint,
+    split_scheme,
+};
 
 /// Says where a node listens or what it advertises: `tcp://0.0.0.0:0`.
 ///
@@ -207,88 +215,6 @@ impl FromStr for UniqueAddress {
     }
 }
 
-/// Explains why a text is no endpoint, address or uid.
-///
-/// Nothing was built or sent. The fault is always in the text: in configuration when a person
-/// wrote it, with the peer when it came over a link. The same text is refused again, so a retry
-/// is useless until the named part is corrected.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AddressError {
-    /// Refuses a text before looking into it; its writer must shorten it.
-    #[error("{length} bytes are too long, at most {limit} are allowed")]
-    TooLong {
-        /// Bytes in the refused text.
-        length: usize,
-        /// Bytes allowed.
-        limit: usize,
-    },
-    /// Misses `scheme://`; the writer must add it.
-    #[error("{0} has no `scheme://`")]
-    SchemeMissing(Excerpt),
-    /// Refuses the scheme; the writer must use lower-case letters, digits, `+` and `-`.
-    #[error("scheme {0} is not `[a-z][a-z0-9+-]{{0,15}}`")]
-    SchemeInvalid(Excerpt),
-    /// Misses `system@`; the writer gave an endpoint where an address is needed.
-    #[error("{0} has no `system@` before the host")]
-    SystemMissing(Excerpt),
-    /// Refuses `@`; the writer gave an address where an endpoint is needed.
-    #[error("{0} names a system where only `scheme://host:port` is allowed")]
-    SystemUnexpected(Excerpt),
-    /// Refuses the system name; the writer must use letters, digits, `_` and `-`.
-    #[error("system {0} is not `[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}`")]
-    SystemInvalid(Excerpt),
-    /// Refuses the host; the writer must give an IPv4, a bracketed IPv6 or a host name.
-    #[error("host {0} is no IPv4, `[IPv6]` or host name")]
-    HostInvalid(Excerpt),
-    /// Misses `:port`; the writer must add it, there is no default.
-    #[error("{0} has no `:port`")]
-    PortMissing(Excerpt),
-    /// Refuses the port; the writer must give plain decimal digits up to 65535.
-    #[error("port {0} is not a plain decimal number up to 65535")]
-    PortInvalid(Excerpt),
-    /// Refuses port 0 in an address; the writer must use the port the listener was given.
-    #[error("{0} has port 0, which nobody can dial")]
-    PortZero(Excerpt),
-    /// Misses `#uid`; the writer gave an address where one incarnation is needed.
-    #[error("{0} has no `#uid`")]
-    UidMissing(Excerpt),
-    /// Refuses the uid; the writer must give exactly 16 lower-case hex digits.
-    #[error("uid {0} is not 16 lower-case hex digits")]
-    UidInvalid(Excerpt),
-}
-
-/// Keeps the first bytes of a refused text, safe to print.
-///
-/// Text from a peer ends in logs through errors. So this is short (40 bytes), holds no heap
-/// memory, and prints quoted and escaped: no control or direction character gets through.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Excerpt {
-    /// The kept bytes, whole characters only.
-    bytes: [u8; EXCERPT],
-    /// How many of them count.
-    kept: usize,
-    /// How long the whole text was.
-    total: usize,
-}
-
-impl Excerpt {
-    /// Keeps as many whole characters of `text` as fit.
-    pub(crate) fn of(text: &str) -> Self {
-        let fits = text.len().min(EXCERPT);
-        let kept = (0..=fits).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-        let mut bytes = [0; EXCERPT];
-        bytes.iter_mut().zip(text.bytes().take(kept)).for_each(|(slot, byte)| *slot = byte);
-        Self { bytes, kept, total: text.len() }
-    }
-
-    /// Returns the kept characters, unescaped.
-    pub fn as_str(&self) -> &str {
-        let kept = self.bytes.get(..self.kept).unwrap_or_default();
-        std::str::from_utf8(kept).unwrap_or_default()
-    }
-}
-
 /// Holds a canonical text and where its parts are; endpoint and address differ in the system.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Spelling {
@@ -441,19 +367,6 @@ impl fmt::Display for UniqueAddress {
     }
 }
 
-impl fmt::Display for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more = if self.kept < self.total { "..." } else { "" };
-        write!(f, "{:?}{more}", self.as_str())
-    }
-}
-
-impl fmt::Debug for Excerpt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// Reads a value from its text without a copy of the text.
 pub(crate) fn deserialize_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -476,111 +389,6 @@ where
 
     deserializer.deserialize_str(Text(PhantomData))
 }
-
-fn split_scheme(text: &str) -> Result<(&str, &str), AddressError> {
-    check_length(text, MAX_TEXT)?;
-    text.split_once("://").ok_or_else(|| AddressError::SchemeMissing(Excerpt::of(text)))
-}
-
-fn parse_endpoint(scheme: &str, place: &str) -> Result<Endpoint, AddressError> {
-    check_scheme(scheme)?;
-    let (host, port) = split_port(place)?;
-    let host = canonical_host(host)?;
-    Ok(Endpoint(Spelling::join(scheme, None, &host, parse_port(port)?)))
-}
-
-/// Splits `host:port`, where only a host in brackets may hold colons.
-fn split_port(place: &str) -> Result<(&str, &str), AddressError> {
-    let host_end = if place.starts_with('[') {
-        let bracket = place.find(']');
-        bracket.ok_or_else(|| AddressError::HostInvalid(Excerpt::of(place)))? + 1
-    } else {
-        place.find(':').unwrap_or(place.len())
-    };
-    let (host, rest) = place.split_at(host_end);
-    let port = rest.strip_prefix(':');
-    port.map(|port| (host, port)).ok_or_else(|| AddressError::PortMissing(Excerpt::of(place)))
-}
-
-fn parse_port(text: &str) -> Result<u16, AddressError> {
-    let port = text.parse::<u16>().ok();
-    // The standard parser also takes `+80` and `0080`; only one spelling is ours.
-    port.filter(|port| port.to_string() == text)
-        .ok_or_else(|| AddressError::PortInvalid(Excerpt::of(text)))
-}
-
-fn check_length(text: &str, limit: usize) -> Result<(), AddressError> {
-    let length = text.len();
-    if length <= limit { Ok(()) } else { Err(AddressError::TooLong { length, limit }) }
-}
-
-fn check_scheme(scheme: &str) -> Result<(), AddressError> {
-    let valid = scheme.len() <= MAX_SCHEME
-        && scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-'));
-    if valid { Ok(()) } else { Err(AddressError::SchemeInvalid(Excerpt::of(scheme))) }
-}
-
-fn check_system(system: &str) -> Result<(), AddressError> {
-    let valid = system.len() <= MAX_SYSTEM
-        && system.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && system.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if valid { Ok(()) } else { Err(AddressError::SystemInvalid(Excerpt::of(system))) }
-}
-
-/// Returns the one spelling of a host, with brackets when it is an IPv6.
-fn canonical_host(host: &str) -> Result<String, AddressError> {
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let canonical = if bracketed.is_some() || host.contains(':') {
-        let ip = bracketed.unwrap_or(host).parse::<Ipv6Addr>().ok();
-        ip.map(|ip| format!("[{ip}]"))
-    } else {
-        canonical_name(host)
-    };
-    canonical.ok_or_else(|| AddressError::HostInvalid(Excerpt::of(host)))
-}
-
-fn canonical_name(host: &str) -> Option<String> {
-    if host.len() > MAX_NAME {
-        return None;
-    }
-    let name = host.to_ascii_lowercase();
-    let valid = if ends_in_a_number(&name) {
-        name.parse::<Ipv4Addr>().is_ok()
-    } else {
-        name.split('.').all(is_label)
-    };
-    valid.then_some(name)
-}
-
-/// Tells whether resolvers would read the name as an IPv4, as in `10.1` or `0x7f000001`.
-fn ends_in_a_number(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    match last.strip_prefix("0x") {
-        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
-        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
-    }
-}
-
-fn is_label(label: &str) -> bool {
-    (1..=MAX_LABEL).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-}
-
-/// Bytes in the text of an endpoint or address; the longest valid one has 343.
-const MAX_TEXT: usize = 384;
-/// Bytes in a scheme.
-const MAX_SCHEME: usize = 16;
-/// Bytes in a system name.
-const MAX_SYSTEM: usize = 64;
-/// Bytes in a host name (RFC 1035, section 2.3.4, less the root label).
-const MAX_NAME: usize = 253;
-/// Bytes in a label of a host name (RFC 1035, section 2.3.4).
-const MAX_LABEL: usize = 63;
-/// Bytes of a refused text that an error keeps.
-const EXCERPT: usize = 40;
 
 #[cfg(test)]
 mod tests {

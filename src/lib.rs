@@ -1,5 +1,6 @@
 //! Remoting and clustering for Rust actors.
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout)]
 
 pub mod address;
 mod association;

@@ -3,8 +3,7 @@
 //! Readable in a capture and by every other language; several times larger and slower than the
 //! default format. Decoding ignores unknown fields, so a type may gain optional fields under the
 //! same manifest. JSON has no NaN and no infinities: such numbers are written as `null`, which no
-//! number reads back. Numbers with more than about 15 decimal digits may come back changed in the
-//! last bit.
+//! number reads back. Every other number comes back exactly.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
