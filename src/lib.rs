@@ -1,4 +1,57 @@
-//! Remoting and clustering for Rust actors.
+//! Remoting for Rust actors: typed tells by actor path over one association per peer.
+//!
+//! tellwire carries messages between actors that already exist (tokio tasks, or the actors of any framework). Three
+//! acts are all of it: register codecs, tell an actor by its path, reach peers by their addresses.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tellwire::Node;
+//! use tellwire::codec::Bincode;
+//! use tellwire::node::Context;
+//!
+//! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct Text(String);
+//!
+//! tellwire::remote_messages! {
+//!     pub table ECHO, codec = Bincode;
+//!     "echo.v1.Text" => Text,
+//! }
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let ada = Node::builder("Echo").listen("tcp://127.0.0.1:0").start().await?;
+//! ada.spawn("/user/echo", async |text: Text, cx: &mut Context| cx.reply(&text))?;
+//!
+//! let bob = Node::builder("Echo").listen("tcp://127.0.0.1:0").start().await?;
+//! let echo = bob.resolve(ada.path("/user/echo"))?;
+//! let reply: Text = echo.ask(&Text("hello".into()), Duration::from_secs(5)).await?;
+//! assert_eq!(reply, Text("hello".into()));
+//! # Ok(()) }
+//! ```
+//!
+//! # A map
+//!
+//! | to | look at |
+//! |---|---|
+//! | start a node, register actors, resolve paths | [`Node`], [`node`] |
+//! | tell, send, ask | [`RemoteRef`] |
+//! | name message types on the wire | [`remote_messages!`], [`codec`] |
+//! | plug in your own actors | [`node::Mailbox`], [`node::RemoteMessageSink`] |
+//! | see what was lost and why | [`Node::dead_letters`], [`Node::events`], [`Node::stats`], [`event`] |
+//! | set bounds and time-outs | [`Settings`], [`settings`] |
+//! | name nodes and actors | [`Address`], [`ActorPath`] |
+//! | bring a transport | [`transport`] |
+//! | read the wire format | [`wire`] |
+//!
+//! # Floors
+//!
+//! A module imports only from lower floors. Words (`address`, `path`, `settings`, `event`) lie below bytes (`wire`,
+//! `codec`), those below the machine of an association, which has no IO and no clock; above it the multiplexer's table
+//! and the transports, and on top the node with its tasks.
+//!
+//! # Features
+//!
+//! `tcp` (default) brings TCP links; in-process links are always there. `testkit` brings what your own tests need.
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout)]
 
@@ -7,7 +60,6 @@ mod association;
 pub mod codec;
 pub mod event;
 mod frame;
-pub mod lane;
 pub mod node;
 pub mod path;
 pub mod prelude;
@@ -16,6 +68,7 @@ pub mod transport;
 pub mod wire;
 
 pub use address::{Address, Endpoint, Uid, UniqueAddress};
+pub use association::AssociationState;
 pub use codec::RemoteMessage;
 pub use node::{Node, RemoteRef};
 pub use path::ActorPath;
@@ -23,3 +76,7 @@ pub use settings::Settings;
 
 #[doc(hidden)]
 pub use codec::macros::private as __private;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
