@@ -3,7 +3,7 @@
 //! tellwire carries messages between actors that already exist (tokio tasks, or the actors of any framework). Three
 //! acts are all of it: register codecs, tell an actor by its path, reach peers by their addresses.
 //!
-//! ```
+//! ```standalone_crate
 //! use std::time::Duration;
 //!
 //! use tellwire::Node;
