@@ -94,7 +94,7 @@ pub enum AssociationState {
 }
 
 /// The machine: one peer address, whatever its incarnations.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Association {
     settings: AssociationSettings,
     identity: Identity,
@@ -114,7 +114,7 @@ pub(crate) struct Association {
     actions: VecDeque<Action>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     Idle,
     /// Dialing or Handshaking: up to one link of each direction competes.
@@ -126,21 +126,23 @@ enum State {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Pending {
     own: Option<Own>,
     parked: Option<Parked>,
 }
 
 /// The link that this side dials.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Own {
     link: LinkId,
     phase: Phase,
+    /// The incarnation that was known when the Hello was sent.
+    knew: Option<Uid>,
     until: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     Dialing,
     Greeted,
@@ -148,15 +150,17 @@ enum Phase {
 }
 
 /// A link that the peer dialled and that is not chosen (yet).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parked {
     link: LinkId,
+    /// The incarnation that dialled; another one than the known is not proven to live.
+    uid: Uid,
     limits: Limits,
     until: Instant,
 }
 
 /// The last phase: flush, say goodbye, hear the peer's goodbye.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Draining {
     link: LinkId,
     until: Instant,
@@ -164,7 +168,7 @@ struct Draining {
     has_heard: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Up {
     link: LinkId,
     since: Instant,
@@ -235,6 +239,7 @@ impl Association {
         match self.own_mut(link) {
             Some(own) if matches!(own.phase, Phase::Dialing) => {
                 own.phase = Phase::Greeted;
+                own.knew = seen.map(|seen| seen.uid);
                 own.until = until;
                 let hello = self.identity.hello(self.remote.clone(), seen);
                 self.actions.push_back(Action::Greet { link, hello });
@@ -256,14 +261,18 @@ impl Association {
         if let Some(refusal) = self.refusal(uid) {
             return self.refuse(link, uid, refusal);
         }
-        self.meet(now, uid);
         let welcome = ControlPdu::Welcome(self.identity.welcome());
         self.actions.push_back(Action::Transmit { link, pdu: welcome });
         let until = now + self.settings.handshake_timeout;
-        let parked = Parked { link, limits: hello.limits, until };
+        let parked = Parked { link, uid, limits: hello.limits, until };
+        let known = *self.peer.get_or_insert(Peer { uid, generation: 0 });
+        if known.uid != uid {
+            let pdu = ControlPdu::Ping { nonce: PROOF, received: 0 };
+            self.actions.push_back(Action::Transmit { link, pdu });
+            return self.park(now, parked);
+        }
         let seen = hello.seen.filter(|seen| seen.uid == self.identity.local.uid());
-        let has_lost_it = seen.map_or(0, |seen| seen.generation) >= self.generation();
-        if has_lost_it {
+        if seen.map_or(0, |seen| seen.generation) >= known.generation {
             self.fence(now, "the peer opened a new link");
         }
         self.park(now, parked);
@@ -425,7 +434,7 @@ impl Association {
     fn dial(&mut self, now: Instant) {
         let link = self.new_link();
         let timeout = self.settings.connect_timeout;
-        let own = Own { link, phase: Phase::Dialing, until: now + timeout };
+        let own = Own { link, phase: Phase::Dialing, knew: None, until: now + timeout };
         self.state = State::Pending(Pending { own: Some(own), parked: None });
         self.actions.push_back(Action::Dial { link, timeout });
     }
@@ -456,7 +465,8 @@ impl Association {
         let chosen = match (&pending.own, &pending.parked) {
             (Some(Own { link, phase: Phase::Welcomed(limits), .. }), _) => (*link, *limits),
             (Some(_), _) | (None, None) => return,
-            (None, Some(parked)) => (parked.link, parked.limits),
+            (None, Some(parked)) if self.is_known(parked.uid) => (parked.link, parked.limits),
+            (None, Some(_)) => return,
         };
         let generation = self.generation() + 1;
         self.activate(now, chosen.0, chosen.1, generation);
@@ -474,16 +484,20 @@ impl Association {
     }
 
     fn welcomed(&mut self, now: Instant, link: LinkId, welcome: &Welcome) {
-        let is_ours = self.own_mut(link).is_some_and(|own| matches!(own.phase, Phase::Greeted));
-        if !is_ours {
+        let own = self.own_mut(link).filter(|own| matches!(own.phase, Phase::Greeted));
+        let Some(knew) = own.map(|own| own.knew) else {
             return self.violation(now, link, "a Welcome out of turn");
-        }
+        };
         if welcome.from.address() != &self.remote {
             return self.violation(now, link, "the node that answered has another address");
         }
         let uid = welcome.from.uid();
         if self.quarantine.contains(uid) {
             return self.violation(now, link, "a replaced incarnation answered");
+        }
+        let is_later = knew == self.peer.map(|peer| peer.uid);
+        if !is_later && !self.is_known(uid) {
+            return self.violation(now, link, "it is unknown which incarnation is the later");
         }
         self.meet(now, uid);
         if let Some(own) = self.own_mut(link) {
@@ -514,6 +528,7 @@ impl Association {
                 return self.violation(now, link, "an Activate out of turn");
             }
         } else {
+            self.prove(now, link);
             let Some(limits) = self.candidate(link).filter(|_| generation > self.generation())
             else {
                 return self.violation(now, link, "an Activate out of turn");
@@ -528,6 +543,8 @@ impl Association {
     }
 
     fn pong(&mut self, now: Instant, link: LinkId, nonce: u64) {
+        self.prove(now, link);
+        self.choose(now);
         if let State::Up(up) = &mut self.state {
             if up.link == link {
                 self.round_trip = up.liveness.pong(now, nonce).or(self.round_trip);
@@ -560,11 +577,24 @@ impl Association {
         }
     }
 
+    /// Takes an answer on a parked link as the proof that the incarnation that dialled it lives.
+    fn prove(&mut self, now: Instant, link: LinkId) {
+        let parked = match &self.state {
+            State::Pending(pending) => pending.parked.as_ref(),
+            State::Up(up) => up.parked.as_ref(),
+            State::Idle | State::Draining(_) | State::Backoff { .. } => None,
+        };
+        if let Some(uid) = parked.filter(|parked| parked.link == link).map(|parked| parked.uid) {
+            self.meet(now, uid);
+        }
+    }
+
     /// Takes note of the incarnation at the other end; another one than before fences the old.
     fn meet(&mut self, now: Instant, uid: Uid) {
         if let Some(known) = self.peer.filter(|known| known.uid != uid) {
             self.quarantine.fence(known.uid);
             self.fence(now, "the peer restarted");
+            self.close_strangers(uid);
             self.actions.push_back(Action::Incarnation {
                 previous: UniqueAddress::new(self.remote.clone(), known.uid),
                 current: UniqueAddress::new(self.remote.clone(), uid),
@@ -736,6 +766,17 @@ impl Association {
         }
     }
 
+    /// Closes the links whose handshake was with another incarnation than `uid`.
+    fn close_strangers(&mut self, uid: Uid) {
+        let State::Pending(pending) = &mut self.state else { return };
+        let own = pending.own.take_if(|own| matches!(own.phase, Phase::Welcomed(_)));
+        let parked = pending.parked.take_if(|parked| parked.uid != uid);
+        let links = own.map(|own| own.link).into_iter().chain(parked.map(|parked| parked.link));
+        for link in links {
+            self.close(link, "the peer restarted");
+        }
+    }
+
     fn close_all_but(&mut self, chosen: LinkId) {
         let State::Pending(pending) = &mut self.state else { return };
         let own = pending.own.take().map(|own| own.link);
@@ -777,10 +818,17 @@ impl Association {
         self.peer.map_or(0, |peer| peer.generation)
     }
 
+    fn is_known(&self, uid: Uid) -> bool {
+        self.peer.is_some_and(|peer| peer.uid == uid)
+    }
+
     fn is_chooser(&self) -> bool {
         self.identity.local.address() < &self.remote
     }
 }
+
+/// Nonce of the Ping that asks a parked link for a proof of life; those of `liveness` start at 1.
+const PROOF: u64 = 0;
 
 #[cfg(test)]
 mod tests;
