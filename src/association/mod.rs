@@ -810,7 +810,8 @@ impl Association {
     fn active(&self) -> Option<LinkId> {
         match &self.state {
             State::Up(up) => Some(up.link),
-            State::Idle | State::Pending(_) | State::Draining(_) | State::Backoff { .. } => None,
+            State::Draining(draining) => Some(draining.link),
+            State::Idle | State::Pending(_) | State::Backoff { .. } => None,
         }
     }
 
