@@ -570,8 +570,11 @@ impl Association {
                 draining.has_heard = true;
                 self.stop_if_drained();
             }
-            State::Up(_) | State::Draining(_) => {}
-            State::Idle | State::Pending(_) | State::Backoff { .. } => {
+            State::Idle
+            | State::Pending(_)
+            | State::Up(_)
+            | State::Draining(_)
+            | State::Backoff { .. } => {
                 self.violation(now, link, "a Goodbye out of turn");
             }
         }
