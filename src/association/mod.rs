@@ -225,10 +225,10 @@ impl Association {
                 self.away_since.get_or_insert(now);
                 self.dial(now);
             }
-            State::Backoff { .. } => {
+            State::Backoff { .. } | State::Pending(_) => {
                 self.away_since.get_or_insert(now);
             }
-            State::Pending(_) | State::Up(_) | State::Draining(_) => {}
+            State::Up(_) | State::Draining(_) => {}
         }
     }
 
@@ -269,13 +269,13 @@ impl Association {
         if known.uid != uid {
             let pdu = ControlPdu::Ping { nonce: PROOF, received: 0 };
             self.actions.push_back(Action::Transmit { link, pdu });
-            return self.park(now, parked);
+            return self.park(parked);
         }
         let seen = hello.seen.filter(|seen| seen.uid == self.identity.local.uid());
         if seen.map_or(0, |seen| seen.generation) >= known.generation {
             self.fence(now, "the peer opened a new link");
         }
-        self.park(now, parked);
+        self.park(parked);
         self.choose(now);
     }
 
@@ -440,12 +440,11 @@ impl Association {
     }
 
     /// Lets a link of the peer wait for the choice; an earlier one has lost its meaning.
-    fn park(&mut self, now: Instant, parked: Parked) {
+    fn park(&mut self, parked: Parked) {
         let earlier = match &mut self.state {
             State::Up(up) => up.parked.replace(parked),
             State::Pending(pending) => pending.parked.replace(parked),
             State::Idle | State::Backoff { .. } => {
-                self.away_since.get_or_insert(now);
                 self.state = State::Pending(Pending { own: None, parked: Some(parked) });
                 None
             }
@@ -637,17 +636,21 @@ impl Association {
         self.retry_if_alone(now);
     }
 
-    /// Goes to back-off when no link competes any more, or else lets the chooser choose.
+    /// Lets the chooser choose, or waits to dial when no link competes any more and one is wanted.
     fn retry_if_alone(&mut self, now: Instant) {
         if matches!(&self.state, State::Pending(Pending { own: None, parked: None })) {
             if self.is_stopping {
                 return self.stopped();
             }
-            let until = now + self.backoff.next(&mut self.rng);
-            self.state = State::Backoff { until };
+            let is_wanted = self.away_since.is_some();
+            self.state = if is_wanted { self.back_off(now) } else { State::Idle };
         } else {
             self.choose(now);
         }
+    }
+
+    fn back_off(&mut self, now: Instant) -> State {
+        State::Backoff { until: now + self.backoff.next(&mut self.rng) }
     }
 
     fn pending_timeout(&mut self, now: Instant) {
