@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::association::later;
+
 /// Knows when the peer was last heard, and what silence asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Liveness {
@@ -45,7 +47,7 @@ impl Liveness {
 
     /// Says what the silence until `now` asks for; a Ping is asked for once an interval.
     pub(crate) fn check(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Silence {
-        if now >= self.heard + timeout {
+        if now >= later(self.heard, timeout) {
             return Silence::Dead;
         }
         if now < self.next_ping(interval) {
@@ -58,12 +60,12 @@ impl Liveness {
 
     /// Gives the time of the next check.
     pub(crate) fn due(&self, interval: Duration, timeout: Duration) -> Instant {
-        self.next_ping(interval).min(self.heard + timeout)
+        self.next_ping(interval).min(later(self.heard, timeout))
     }
 
     fn next_ping(&self, interval: Duration) -> Instant {
         let pinged = self.pinged.map_or(self.heard, |ping| ping.at);
-        self.heard.max(pinged) + interval
+        later(self.heard.max(pinged), interval)
     }
 }
 

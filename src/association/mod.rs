@@ -234,7 +234,7 @@ impl Association {
 
     /// Takes a link that the dial gave.
     pub(crate) fn handle_dialled(&mut self, now: Instant, link: LinkId) {
-        let until = now + self.settings.handshake_timeout;
+        let until = later(now, self.settings.handshake_timeout);
         let seen = self.peer.map(|peer| Seen { uid: peer.uid, generation: peer.generation });
         match self.own_mut(link) {
             Some(own) if matches!(own.phase, Phase::Dialing) => {
@@ -263,7 +263,7 @@ impl Association {
         }
         let welcome = ControlPdu::Welcome(self.identity.welcome());
         self.actions.push_back(Action::Transmit { link, pdu: welcome });
-        let until = now + self.settings.handshake_timeout;
+        let until = later(now, self.settings.handshake_timeout);
         let parked = Parked { link, uid, limits: hello.limits, until };
         let known = *self.peer.get_or_insert(Peer { uid, generation: 0 });
         if known.uid != uid {
@@ -434,7 +434,7 @@ impl Association {
     fn dial(&mut self, now: Instant) {
         let link = self.new_link();
         let timeout = self.settings.connect_timeout;
-        let own = Own { link, phase: Phase::Dialing, knew: None, until: now + timeout };
+        let own = Own { link, phase: Phase::Dialing, knew: None, until: later(now, timeout) };
         self.state = State::Pending(Pending { own: Some(own), parked: None });
         self.actions.push_back(Action::Dial { link, timeout });
     }
@@ -650,7 +650,7 @@ impl Association {
     }
 
     fn back_off(&mut self, now: Instant) -> State {
-        State::Backoff { until: now + self.backoff.next(&mut self.rng) }
+        State::Backoff { until: later(now, self.backoff.next(&mut self.rng)) }
     }
 
     fn pending_timeout(&mut self, now: Instant) {
@@ -695,7 +695,7 @@ impl Association {
         if matches!(self.state, State::Idle | State::Draining(_)) {
             return None;
         }
-        self.away_since.map(|since| since + self.settings.give_up_after)
+        self.away_since.map(|since| later(since, self.settings.give_up_after))
     }
 
     fn give_up(&mut self, reason: Reason) {
@@ -715,7 +715,7 @@ impl Association {
         if let Some(parked) = parked {
             self.close(parked.link, "this node stops");
         }
-        let until = now + self.settings.drain_timeout;
+        let until = later(now, self.settings.drain_timeout);
         self.state = State::Draining(Draining { link, until, has_said: false, has_heard: false });
         self.actions.push_back(Action::Flush { link });
     }
@@ -834,6 +834,13 @@ impl Association {
     }
 }
 
+/// Adds a wait that may be as long as `Duration::MAX`, which stands for no end.
+fn later(at: Instant, wait: Duration) -> Instant {
+    at.checked_add(wait).unwrap_or_else(|| at + NO_END)
+}
+
+/// No run of a node is longer: 30 years.
+const NO_END: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Nonce of the Ping that asks a parked link for a proof of life; those of `liveness` start at 1.
 const PROOF: u64 = 0;
 
