@@ -245,3 +245,158 @@ impl fmt::Display for Seen {
 pub(crate) const VERSION: u8 = 1;
 /// Longest Hello or control PDU in bytes.
 pub(crate) const MAX_PDU: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::any;
+    use proptest::{collection, prop_assert_eq, proptest};
+
+    use super::*;
+
+    // Numbers up to 250 are one byte; 251, 252 and 253 announce two, four and eight, little-endian.
+    const ADA: &[u8] = b"\x11mem://A@h.test:10";
+    const BOB: &[u8] = b"\x11mem://B@h.test:20";
+    const LIMITS_AND_REGISTRY: &[u8] = &[251, 0x00, 0x04, 252, 0xef, 0xbe, 0xad, 0xde];
+
+    #[test]
+    fn the_bytes_of_a_hello_are_frozen() {
+        let own = [ADA, &[7], BOB, LIMITS_AND_REGISTRY].concat();
+        assert_golden(&identity().hello(bob(), None), &[&own[..], &[0]].concat());
+        let seen = Some(Seen { uid: Uid::new(3), generation: 300 });
+        let tail = [1, 3, 251, 0x2c, 0x01];
+        assert_golden(&identity().hello(bob(), seen), &[&own[..], &tail].concat());
+    }
+
+    #[test]
+    fn the_bytes_of_a_welcome_are_frozen() {
+        let welcome = ControlPdu::Welcome(identity().welcome());
+        assert_golden(&welcome, &[&[0, 1], ADA, &[7], LIMITS_AND_REGISTRY].concat());
+    }
+
+    #[test]
+    fn the_bytes_of_each_refusal_are_frozen() {
+        let refuse = |why| ControlPdu::Refuse(why);
+        assert_golden(&refuse(Refusal::Version { min: 2, max: 3 }), &[1, 0, 2, 3]);
+        assert_golden(&refuse(Refusal::System { system: "A".to_owned() }), &[1, 1, 1, b'A']);
+        let wrong_target = Refusal::WrongTarget { address: bob() };
+        assert_golden(&refuse(wrong_target), &[&[1, 2], BOB].concat());
+        assert_golden(&refuse(Refusal::OwnAddress), &[1, 3]);
+        assert_golden(&refuse(Refusal::StaleIncarnation), &[1, 4]);
+        assert_golden(&refuse(Refusal::Quarantined), &[1, 5]);
+        assert_golden(&refuse(Refusal::Stopping), &[1, 6]);
+        assert_golden(&refuse(Refusal::TooManyPeers), &[1, 7]);
+    }
+
+    #[test]
+    fn the_bytes_of_the_other_pdus_are_frozen() {
+        let activate = ControlPdu::Activate { generation: 1, received: 70_000 };
+        assert_golden(&activate, &[2, 1, 252, 0x70, 0x11, 0x01, 0x00]);
+        assert_golden(&ControlPdu::Ping { nonce: 250, received: 0 }, &[3, 250, 0]);
+        let pong = ControlPdu::Pong { nonce: 251, received: u64::MAX };
+        assert_golden(&pong, &[&[4, 251, 251, 0, 253][..], &[255; 8]].concat());
+        assert_golden(&ControlPdu::Received { received: 5 }, &[5, 5]);
+        assert_golden(&ControlPdu::Goodbye, &[6]);
+        let failed = ControlPdu::AskFailed { correlation: 9, reason: Reason::NoReply };
+        assert_golden(&failed, &[7, 9, 8]);
+    }
+
+    #[test]
+    fn the_reasons_on_the_wire_keep_their_order() {
+        for (index, reason) in (0..).zip(Reason::ALL) {
+            assert_golden(&ControlPdu::AskFailed { correlation: 0, reason }, &[7, 0, index]);
+        }
+    }
+
+    #[test]
+    fn bytes_after_a_pdu_are_refused() {
+        let decoded = decode_pdu::<ControlPdu>(&[6, 0, 0]);
+        assert_eq!(decoded, Err(PduError::Trailing { extra: 2 }));
+    }
+
+    #[test]
+    fn a_pdu_that_is_too_long_is_refused_before_it_is_read() {
+        let mut bytes = vec![6; MAX_PDU + 1];
+        let too_large = Err(PduError::TooLarge { length: MAX_PDU + 1 });
+        assert_eq!(decode_pdu::<ControlPdu>(&bytes), too_large);
+        bytes.truncate(MAX_PDU);
+        let trailing = Err(PduError::Trailing { extra: MAX_PDU - 1 });
+        assert_eq!(decode_pdu::<ControlPdu>(&bytes), trailing);
+    }
+
+    #[test]
+    fn a_cut_or_unknown_pdu_is_refused() {
+        let text_of_2_exabytes = [1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 0x1f];
+        let cases: [&[u8]; 6] = [&[], &[8], &[1, 8], &[2, 1], &[7, 0, 18], &text_of_2_exabytes];
+        for bytes in cases {
+            assert_eq!(decode_pdu::<ControlPdu>(bytes), Err(PduError::Malformed), "{bytes:?}");
+        }
+        assert_eq!(decode_pdu::<Hello>(b"\x04http\x00"), Err(PduError::Malformed));
+    }
+
+    #[test]
+    fn a_hello_is_checked_against_the_own_identity() {
+        let (own, other) = (identity(), |text: &str| text.parse::<Address>().unwrap());
+        let check = |from: Address, to: Address| {
+            let local = UniqueAddress::new(from, Uid::new(1));
+            own.check(&Identity { local, ..identity() }.hello(to, None))
+        };
+        let (ada, eve) = (other("mem://A@h.test:10"), other("mem://A@h.test:11"));
+        assert_eq!(check(eve.clone(), ada.clone()), Ok(()));
+        assert_eq!(check(ada.clone(), ada.clone()), Err(Refusal::OwnAddress));
+        let wrong = Refusal::WrongTarget { address: ada.clone() };
+        assert_eq!(check(eve.clone(), eve), Err(wrong));
+        let system = Refusal::System { system: "A".to_owned() };
+        assert_eq!(check(bob(), ada), Err(system));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(pdu) = decode_pdu::<ControlPdu>(&bytes) {
+                prop_assert_eq!(decode_pdu(&encode(&pdu)), Ok(pdu));
+            }
+            if let Ok(hello) = decode_pdu::<Hello>(&bytes) {
+                prop_assert_eq!(decode_pdu(&encode(&hello)), Ok(hello));
+            }
+        }
+
+        #[test]
+        fn no_change_to_a_good_pdu_makes_the_decoder_panic(
+            at in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let welcome = ControlPdu::Welcome(identity().welcome());
+            let mut bytes = encode(&welcome);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(pdu) = decode_pdu::<ControlPdu>(&bytes) {
+                prop_assert_eq!(decode_pdu(&encode(&pdu)), Ok(pdu));
+            }
+        }
+    }
+
+    fn assert_golden<T>(pdu: &T, golden: &[u8])
+    where
+        T: Serialize + DeserializeOwned + PartialEq + Debug,
+    {
+        assert_eq!(encode(pdu), golden, "{pdu:?}");
+        assert_eq!(decode_pdu::<T>(golden).as_ref(), Ok(pdu));
+    }
+
+    fn encode<T: Serialize>(pdu: &T) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_pdu(pdu, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn identity() -> Identity {
+        let local = UniqueAddress::new("mem://A@h.test:10".parse().unwrap(), Uid::new(7));
+        Identity { local, limits: Limits { max_message: 1024 }, registry: 0xdead_beef }
+    }
+
+    fn bob() -> Address {
+        "mem://B@h.test:20".parse().unwrap()
+    }
+}
