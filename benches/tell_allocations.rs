@@ -1,0 +1,105 @@
+//! Counts the heap allocations of a warm tell.
+//!
+//! `cargo bench --bench tell_allocations`
+//!
+//! Both nodes live on the one thread of this process, so what is counted while that thread only tells is the
+//! sender's; what is counted until the messages have arrived is everybody's: writer, reader, dispatcher, and the
+//! 100-byte text that each message owns. Fails if telling allocates.
+
+#![expect(clippy::print_stdout, reason = "its output is its use")]
+
+use std::alloc::System;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tellwire::{Node, RemoteRef};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    text: String,
+}
+
+tellwire::remote_messages! {
+    table NOTES, codec = tellwire::codec::Bincode;
+    "bench.v1.Note" => Note,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let receiver = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
+    let arrived = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&arrived);
+    receiver.register("/user/notes", move |_: Note| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let sender = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
+    let notes = sender.resolve(receiver.path("/user/notes")?)?;
+
+    let mut sent = 0;
+    for _ in 0..WARM_ROUNDS {
+        sent += round(&notes, &arrived, sent).await?.told;
+    }
+    let (mut telling, whole) = (0, Region::new(ALLOCATOR));
+    let begun = sent;
+    while sent < begun + MEASURED {
+        let round = round(&notes, &arrived, sent).await?;
+        sent += round.told;
+        telling += round.allocations;
+    }
+    let everybody = allocations(&whole);
+    println!("telling {:.6} allocations/tell", per_message(telling, sent - begun));
+    println!("everybody {:.6} allocations/tell", per_message(everybody, sent - begun));
+
+    sender.shutdown(WAIT).await;
+    receiver.shutdown(WAIT).await;
+    let is_free = per_message(telling, sent - begun) <= LIMIT;
+    if is_free { Ok(()) } else { Err("a warm tell allocates".into()) }
+}
+
+/// What one round of tells cost the thread that tells.
+struct Round {
+    told: u64,
+    allocations: usize,
+}
+
+/// Tells as much as the outbox holds with room to spare, then lets it arrive.
+async fn round(
+    notes: &RemoteRef,
+    arrived: &AtomicU64,
+    before: u64,
+) -> Result<Round, Box<dyn Error>> {
+    let note = Note { text: "x".repeat(99) };
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..PER_ROUND {
+        notes.tell(&note)?;
+    }
+    let allocations = allocations(&region);
+    while arrived.load(Ordering::Relaxed) < before + PER_ROUND {
+        tokio::task::yield_now().await;
+    }
+    Ok(Round { told: PER_ROUND, allocations })
+}
+
+fn allocations(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    change.allocations + change.reallocations
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn per_message(allocations: usize, messages: u64) -> f64 {
+    allocations as f64 / messages as f64
+}
+
+const PER_ROUND: u64 = 20_000;
+const WARM_ROUNDS: u64 = 5;
+const MEASURED: u64 = 100_000;
+/// Leaves room for a buffer that grows once.
+const LIMIT: f64 = 0.001;
+const WAIT: Duration = Duration::from_secs(5);
