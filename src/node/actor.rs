@@ -268,9 +268,12 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
         let cx = &mut self.context;
         (cx.sender, cx.reply, cx.wait) = (envelope.sender, envelope.reply, envelope.wait);
         let has_panicked = panics(self.actor.receive(message, cx)).await;
-        // An ask that nobody replied to ends here, with NoReply.
-        drop(self.context.reply.take());
+        // An ask that nobody replied to ends here, with NoReply unless it is told otherwise.
+        let unanswered = self.context.reply.take();
         if has_panicked {
+            if let Some(asker) = unanswered {
+                asker.fail(Reason::Panicked);
+            }
             tracing::error!(path = %self.context.path, "the actor panicked and is stopped");
         }
         !has_panicked

@@ -101,7 +101,7 @@ impl<M> Refused<M> {
     }
 }
 
-/// Answers one ask, once; dropping it unanswered tells the asker so.
+/// Answers one ask, once; dropping it unanswered tells the asker so, with [`Reason::Panicked`] if a panic drops it.
 #[derive(Debug)]
 pub struct ReplyTo {
     peer: Arc<Peer>,
@@ -149,7 +149,8 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.send_failure(Reason::NoReply);
+            let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::NoReply };
+            self.send_failure(reason);
         }
     }
 }

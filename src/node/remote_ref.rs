@@ -100,8 +100,8 @@ pub enum AskError {
     /// The deadline is over. Whether the ask was processed is not known.
     #[error("no reply within {0:?}")]
     Timeout(Duration),
-    /// The ask ended without a reply. With [`Reason::LinkLost`], [`Reason::NewIncarnation`] and
-    /// [`Reason::NoReply`] it may have been processed, with the others it was not.
+    /// The ask ended without a reply. With [`Reason::LinkLost`], [`Reason::NewIncarnation`],
+    /// [`Reason::NoReply`] and [`Reason::Panicked`] it may have been processed, with the others it was not.
     #[error("no reply: {0}")]
     Failed(Reason),
     /// The reply came and could not be decoded here.
