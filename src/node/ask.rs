@@ -38,8 +38,11 @@ struct Waiting {
 }
 
 impl Asks {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { inner: Mutex::default(), limit }
+    /// `first` is where correlations begin: drawn at random, so that a late reply to a former incarnation of this
+    /// node is not taken for the answer to an ask of this one.
+    pub(crate) fn new(limit: usize, first: u64) -> Self {
+        let inner = Inner { last: first, ..Inner::default() };
+        Self { inner: Mutex::new(inner), limit }
     }
 
     /// Adds an ask and gives its correlation; `None` if too many wait.
@@ -48,7 +51,7 @@ impl Asks {
         if inner.waiting.len() >= self.limit {
             return None;
         }
-        inner.last += 1;
+        inner.last = inner.last.wrapping_add(1);
         let correlation = inner.last;
         inner.waiting.insert(correlation, Waiting { completion, position: None });
         Some(correlation)
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_asks_that_were_written_fail_with_their_link() {
-        let asks = Asks::new(8);
+        let asks = Asks::new(8, u64::MAX);
         let (tx, rx) = mpsc::channel();
         let open = |name: &'static str| {
             let tx = tx.clone();
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn too_many_asks_are_refused_and_a_forgotten_one_leaves_nothing() {
-        let asks = Asks::new(1);
+        let asks = Asks::new(1, 0);
         let held = Arc::new(());
         let inside = Arc::clone(&held);
         let correlation = asks.open(Box::new(move |_| drop(inside))).unwrap();

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::address::{Address, UniqueAddress};
 use crate::association::{AssociationState, LinkId};
 use crate::node::ask::Asks;
+use crate::node::core::random_bits;
 use crate::node::driver::Input;
 use crate::node::outbox::{Outbox, Refused, WireName};
 use crate::settings::Settings;
@@ -65,7 +66,7 @@ impl Peer {
         Self {
             address,
             outbox: Outbox::new(settings.outbox.clone()),
-            asks: Asks::new(settings.outbox.max_asks),
+            asks: Asks::new(settings.outbox.max_asks, random_bits()),
             inputs,
             gate: Mutex::default(),
             view: Mutex::new(View::default()),
