@@ -100,7 +100,10 @@ async fn an_ask_to_an_unknown_path_fails_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_asks_that_fail_is_answered_to_the_last() {
     on_both(async |net| {
-        let (ada, bob) = net.pair().await;
+        let mut settings = tellwire::Settings::local();
+        settings.outbox.max_control_bytes = 4 * 1024;
+        let ada = net.builder().settings(settings).start().await.unwrap();
+        let bob = net.node().await;
         let target = bob.resolve(ada.path("/user/nobody")).unwrap();
         let mut asks = JoinSet::new();
         for _ in 0..30_000 {

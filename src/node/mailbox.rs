@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::association::control::ControlPdu;
 use crate::codec::RemoteMessage;
 use crate::event::Reason;
 use crate::node::peers::Peer;
@@ -139,8 +138,7 @@ impl ReplyTo {
 
     fn send_failure(&mut self, reason: Reason) {
         self.is_answered = true;
-        let pdu = ControlPdu::AskFailed { correlation: self.correlation, reason };
-        if self.peer.outbox.offer_control(&pdu).is_err() {
+        if self.peer.outbox.offer_failure(self.correlation, reason).is_err() {
             tracing::debug!(peer = %self.peer.address, "an asker could not be told; its deadline will");
         }
     }

@@ -19,6 +19,7 @@ use tokio::sync::futures::Notified;
 
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
+use crate::event::Reason;
 use crate::frame;
 use crate::settings::OutboxSettings;
 use crate::wire::{self, Define, Definitions, Extensions, FrameKind, TextId, TextRef};
@@ -161,12 +162,22 @@ impl Outbox {
 
     /// Appends a control PDU; refused when the control lane is full.
     pub(crate) fn offer_control(&self, pdu: &ControlPdu) -> Result<(), Refused> {
-        self.append_control(|out| frame::encode_control(pdu, out))
+        let limit = self.settings.max_control_bytes;
+        self.append_control(limit, |out| frame::encode_control(pdu, out))
+    }
+
+    /// Appends the failure of an ask of the peer. It may fill the control lane to the bound of the replies, which
+    /// it stands for: an asker who is not told waits for nothing.
+    pub(crate) fn offer_failure(&self, correlation: u64, reason: Reason) -> Result<(), Refused> {
+        let pdu = ControlPdu::AskFailed { correlation, reason };
+        let limit = self.settings.max_control_bytes.max(self.settings.max_bytes);
+        self.append_control(limit, |out| frame::encode_control(&pdu, out))
     }
 
     /// Appends a gossip PDU to the control lane.
     pub(crate) fn offer_gossip(&self, pdu: &[u8]) -> Result<(), Refused> {
-        self.append_control(|out| frame::encode_gossip(pdu, out))
+        let limit = self.settings.max_control_bytes;
+        self.append_control(limit, |out| frame::encode_gossip(pdu, out))
     }
 
     /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed.
@@ -300,13 +311,14 @@ impl Outbox {
 
     fn append_control(
         &self,
+        limit: usize,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
     ) -> Result<(), Refused> {
         let mut inner = self.lock();
         if inner.is_closed {
             return Err(Refused::Closed);
         }
-        if inner.control.len() >= self.settings.max_control_bytes {
+        if inner.control.len() >= limit {
             return Err(Refused::Full);
         }
         let was_empty = inner.is_empty();
