@@ -11,6 +11,7 @@ use common::{
 use tellwire::event::{NodeEvent, Reason};
 use tellwire::node::{Actor, AskError, Context, Delivery, ReplyTo, TellError, bounded};
 use tellwire::{ActorPath, Node, RemoteRef};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 #[tokio::test]
@@ -324,6 +325,24 @@ async fn a_forwarded_ask_is_answered_from_a_third_node() {
         nothing_waits(&bob, &ada).await;
         nothing_waits(&ada, &eve).await;
         assert_eq!(bob.associations().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_forwarded_ask_leaves_no_task_behind() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let doubler = spawn_doubler(&ada, &ada);
+        let forwarder = ada.spawn("/user/forwarder", Forwarder(doubler.path().clone())).unwrap();
+        let target = bob.resolve(forwarder.path()).unwrap();
+        assert_eq!(target.ask(&Double(0), LONG).await, Ok(Doubled(0)));
+        let tasks = || Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for number in 0..100 {
+            assert_eq!(target.ask(&Double(number), LONG).await, Ok(Doubled(2 * number)));
+        }
+        until("the tasks to end", || tasks() <= before).await;
     })
     .await;
 }

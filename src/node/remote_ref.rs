@@ -219,15 +219,21 @@ impl RemoteRef {
         wait: Duration,
         completion: Completion,
     ) -> Result<(), AskError> {
-        let open = self.open_ask(completion)?;
+        let (done, is_done) = oneshot::channel::<()>();
+        let open = self.open_ask(Box::new(move |answer| {
+            completion(answer);
+            drop(done);
+        }))?;
         let position = self.offer(sender, message, Some(open.header(wait)))?;
-        self.peer.asks.sent(open.correlation, position);
         let (peer, correlation) = (Arc::clone(&self.peer), open.correlation);
         std::mem::forget(open);
         self.core.spawn(async move {
-            tokio::time::sleep(wait).await;
-            peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
+            // Ends with the ask, or ends it.
+            if tokio::time::timeout(wait, is_done).await.is_err() {
+                peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
+            }
         });
+        self.peer.asks.sent(correlation, position);
         Ok(())
     }
 
