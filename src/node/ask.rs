@@ -29,6 +29,8 @@ pub(crate) struct Asks {
 struct Inner {
     waiting: HashMap<u64, Waiting>,
     last: u64,
+    /// Asks up to this position have ended, and why.
+    ended: Option<(u64, Reason)>,
 }
 
 struct Waiting {
@@ -57,10 +59,16 @@ impl Asks {
         Some(correlation)
     }
 
-    /// Notes where among the frames to the peer the ask went.
+    /// Notes where among the frames to the peer the ask went; ends it if they have ended meanwhile.
     pub(crate) fn sent(&self, correlation: u64, position: u64) {
-        if let Some(waiting) = self.lock().waiting.get_mut(&correlation) {
+        let mut inner = self.lock();
+        if let Some(waiting) = inner.waiting.get_mut(&correlation) {
             waiting.position = Some(position);
+        }
+        let ended = inner.ended.filter(|(until, _)| position <= *until);
+        drop(inner);
+        if let Some((_, reason)) = ended {
+            self.complete(correlation, Answer::Failed(reason));
         }
     }
 
@@ -78,29 +86,23 @@ impl Asks {
         }
     }
 
-    /// Ends every ask that was written up to `position`.
-    pub(crate) fn fail_written(&self, position: u64, reason: Reason) {
-        self.fail_if(reason, |waiting| waiting.position.is_some_and(|at| at <= position));
-    }
-
-    /// Ends every ask.
-    pub(crate) fn fail_all(&self, reason: Reason) {
-        self.fail_if(reason, |_| true);
+    /// Ends every ask whose frame is among those up to `position`.
+    pub(crate) fn fail_until(&self, position: u64, reason: Reason) {
+        let ended: Vec<u64> = {
+            let mut inner = self.lock();
+            inner.ended = Some((position, reason));
+            let waiting = inner.waiting.iter();
+            let ended = waiting.filter(|(_, w)| w.position.is_some_and(|at| at <= position));
+            ended.map(|(correlation, _)| *correlation).collect()
+        };
+        for correlation in ended {
+            self.complete(correlation, Answer::Failed(reason));
+        }
     }
 
     /// Counts the asks that wait.
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
-    }
-
-    fn fail_if(&self, reason: Reason, ends: impl Fn(&Waiting) -> bool) {
-        let ended: Vec<u64> = {
-            let inner = self.lock();
-            inner.waiting.iter().filter(|(_, waiting)| ends(waiting)).map(|(id, _)| *id).collect()
-        };
-        for correlation in ended {
-            self.complete(correlation, Answer::Failed(reason));
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -135,11 +137,26 @@ mod tests {
         let (written, waiting) = (open("written"), open("waiting"));
         asks.sent(written, 1);
         asks.sent(waiting, 2);
-        asks.fail_written(1, Reason::LinkLost);
+        asks.fail_until(1, Reason::LinkLost);
         assert_eq!(rx.try_recv(), Ok(("written", Some(Reason::LinkLost))));
         assert!(rx.try_recv().is_err());
         asks.complete(waiting, Answer::Reply { wire_name: "x", payload: &[] });
         assert_eq!(rx.try_recv(), Ok(("waiting", None)));
+        assert_eq!(asks.len(), 0);
+    }
+
+    #[test]
+    fn an_ask_whose_frame_ended_before_its_place_was_noted_fails_too() {
+        let asks = Asks::new(8, 0);
+        let (tx, rx) = mpsc::channel();
+        let late = asks.open(Box::new(move |answer| match answer {
+            Answer::Failed(reason) => tx.send(reason).unwrap(),
+            Answer::Reply { .. } => {}
+        }));
+        asks.fail_until(1, Reason::LinkLost);
+        assert_eq!(asks.len(), 1);
+        asks.sent(late.unwrap(), 1);
+        assert_eq!(rx.try_recv(), Ok(Reason::LinkLost));
         assert_eq!(asks.len(), 0);
     }
 

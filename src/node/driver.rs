@@ -182,7 +182,7 @@ impl Driver {
             Action::Incarnation { previous, current } => {
                 self.peer.gate().received = 0;
                 self.peer.gate().acknowledged = 0;
-                self.peer.asks.fail_written(self.peer.outbox.deactivate(), Reason::NewIncarnation);
+                self.peer.asks.fail_until(self.peer.outbox.deactivate(), Reason::NewIncarnation);
                 let lost = self.peer.outbox.new_incarnation();
                 self.lost(Reason::NewIncarnation, lost);
                 self.core.observers.event(NodeEvent::NewIncarnation { previous, current });
@@ -276,7 +276,7 @@ impl Driver {
     fn deactivate(&self, why: String) {
         self.peer.gate().active = None;
         let written = self.peer.outbox.deactivate();
-        self.peer.asks.fail_written(written, Reason::LinkLost);
+        self.peer.asks.fail_until(written, Reason::LinkLost);
         {
             let mut view = self.peer.view();
             view.up_since = None;

@@ -256,7 +256,10 @@ impl Outbox {
     /// Starts new books for another incarnation; gives how many frames the old one may not have received.
     pub(crate) fn new_incarnation(&self) -> u64 {
         let lost = self.settle_unknown();
-        self.lock().books = Books::default();
+        let mut inner = self.lock();
+        inner.books = Books::default();
+        // Acknowledgements and failed asks of the old one would be mistaken for the new one's.
+        inner.control.clear();
         lost
     }
 
@@ -267,11 +270,13 @@ impl Outbox {
         self.demand.notify_one();
     }
 
-    /// Empties the outbox and shows each user frame that waited to `dead`, with texts in place of ids.
-    pub(crate) fn discard(&self, mut dead: impl FnMut(Undelivered<'_>)) {
+    /// Empties the outbox and shows each user frame that waited to `dead`, with texts in place of ids; gives the
+    /// position of the last.
+    pub(crate) fn discard(&self, mut dead: impl FnMut(Undelivered<'_>)) -> u64 {
         let mut inner = self.lock();
         let ordinary = std::mem::take(&mut inner.ordinary);
         inner.taken += std::mem::take(&mut inner.frames) as u64;
+        let position = inner.taken;
         inner.control.clear();
         let texts: Vec<String> = inner.definitions.since(0).map(|(_, t)| t.to_owned()).collect();
         drop(inner);
@@ -281,6 +286,7 @@ impl Outbox {
             dead(Undelivered::parse(raw, &texts));
             rest = behind;
         }
+        position
     }
 
     /// Counts what went through and what waits.
@@ -528,3 +534,17 @@ fn append(
 
 /// What an idle outbox keeps of each buffer.
 const KEPT_CAPACITY: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[test]
+    fn control_frames_for_a_former_incarnation_are_not_sent_to_the_next() {
+        let outbox = Outbox::new(Settings::default().outbox);
+        outbox.offer_control(&ControlPdu::Received { received: 4096 }).unwrap();
+        outbox.new_incarnation();
+        assert!(outbox.is_empty());
+    }
+}
