@@ -308,6 +308,6 @@ async fn pause() {
 /// The system of every node here.
 pub(crate) const SYSTEM: &str = "Test";
 /// Far more than anything here takes; a hang ends with a name.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// An ask's deadline that a test must never see.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A deadline that no test may live to see.
+pub(crate) const LONG: Duration = Duration::from_secs(90);
