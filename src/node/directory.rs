@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
-use crate::codec::{CodecEntry, RemoteMessage};
+use crate::codec::{CodecEntry, CodecError, CodecFault, RemoteMessage};
 use crate::event::Reason;
 use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused};
 use crate::path::{ActorPath, PathError};
@@ -80,6 +80,21 @@ pub(crate) struct Failure {
     pub(crate) detail: Option<String>,
     /// Carries the way back to an asker, who is told the reason.
     pub(crate) envelope: Envelope,
+}
+
+impl Failure {
+    fn undecodable(error: &CodecError, envelope: Envelope) -> Self {
+        let reason = match error.fault() {
+            CodecFault::Panicked => Reason::Panicked,
+            _ => Reason::Undecodable,
+        };
+        Self { reason, detail: Some(error.to_string()), envelope }
+    }
+
+    fn panicked(what: &str, envelope: Envelope) -> Self {
+        let detail = Some(format!("{what} panicked"));
+        Self { reason: Reason::Panicked, detail, envelope }
+    }
 }
 
 impl Directory {
@@ -202,17 +217,16 @@ struct TypedRoute<M, T> {
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure> {
-        match self.codec.decode::<M>(payload) {
-            Ok(message) => {
-                self.batch.push_back(Delivery::new(message.into(), envelope));
-                Ok(())
-            }
-            Err(error) => Err(Failure {
-                reason: Reason::Undecodable,
-                detail: Some(error.to_string()),
-                envelope,
-            }),
+        let message = match self.codec.decode::<M>(payload) {
+            Ok(message) => message,
+            Err(error) => return Err(Failure::undecodable(&error, envelope)),
+        };
+        // The conversion is the user's code.
+        match catch_unwind(AssertUnwindSafe(|| message.into())) {
+            Ok(message) => self.batch.push_back(Delivery::new(message, envelope)),
+            Err(_) => return Err(Failure::panicked("the conversion of the message", envelope)),
         }
+        Ok(())
     }
 
     fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64 {
@@ -224,24 +238,13 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 mailbox.try_deliver_batch(batch, refused);
             }));
-            if outcome.is_err() {
-                lost += 1;
-                failed(Failure {
-                    reason: Reason::Panicked,
-                    detail: Some("the mailbox panicked".to_owned()),
-                    envelope: Envelope::default(),
-                });
-            }
             if self.batch.len() == before {
                 // A mailbox that takes nothing would be asked for ever.
-                lost += self.batch.len();
-                for delivery in self.batch.drain(..) {
-                    failed(Failure {
-                        reason: Reason::MailboxGone,
-                        detail: None,
-                        envelope: delivery.envelope,
-                    });
-                }
+                lost += before;
+                self.batch.drain(..).for_each(|delivery| failed(untaken(&outcome, delivery)));
+            } else if outcome.is_err() {
+                lost += 1;
+                failed(Failure::panicked("the mailbox", Envelope::default()));
             }
         }
         lost += self.refused.len();
@@ -258,6 +261,16 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
 
     fn shares_mailbox(&self) -> bool {
         self.entry.acceptors.len() > 1
+    }
+}
+
+/// Describes a message that its mailbox left in the batch.
+fn untaken<T>(outcome: &std::thread::Result<()>, delivery: Delivery<T>) -> Failure {
+    match outcome {
+        Ok(()) => {
+            Failure { reason: Reason::MailboxGone, detail: None, envelope: delivery.envelope }
+        }
+        Err(_) => Failure::panicked("the mailbox", delivery.envelope),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::address::UniqueAddress;
-use crate::codec::DecodeError;
+use crate::codec::{CodecFault, DecodeError};
 use crate::event::Reason;
 use crate::node::mailbox::ReplyTo;
 use crate::path::ActorPath;
@@ -70,6 +70,7 @@ impl From<DecodeError> for DeliverError {
     fn from(error: DecodeError) -> Self {
         let reason = match &error {
             DecodeError::Unknown { .. } => Reason::UnknownManifest,
+            DecodeError::Codec(error) if *error.fault() == CodecFault::Panicked => Reason::Panicked,
             _ => Reason::Undecodable,
         };
         Self { reason, detail: Some(error.to_string()) }
