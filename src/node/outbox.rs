@@ -194,7 +194,7 @@ impl Outbox {
     /// link has seen.
     pub(crate) fn take(&self, link: LinkId, batch: &mut Batch, defined: &mut usize) {
         let mut inner = self.lock();
-        if !inner.active.as_ref().is_some_and(|(active, _)| *active == link) {
+        if inner.active.as_ref().is_none_or(|(active, _)| *active != link) {
             return;
         }
         inner.swap_out(batch, defined);
