@@ -124,13 +124,23 @@ pub struct DeadLetter {
     pub count: u64,
     /// What went wrong in words, for example the codec's error.
     pub detail: Option<String>,
+    /// The peer that refused them and said so; none for what ended on this node.
+    pub refused_by: Option<Address>,
 }
 
 impl DeadLetter {
     /// Describes one tell that ended for `reason`, with nothing else known.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self { reason, target: None, manifest: None, peer: None, count: 1, detail: None }
+        Self {
+            reason,
+            target: None,
+            manifest: None,
+            peer: None,
+            count: 1,
+            detail: None,
+            refused_by: None,
+        }
     }
 }
 

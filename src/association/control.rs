@@ -108,6 +108,17 @@ pub(crate) enum ControlPdu {
         /// Why there is no reply.
         reason: Reason,
     },
+    /// Sums up tells that the receiver could not deliver, at most ten times a second and reason.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// How many.
+        count: u64,
+        /// The local path that the first of them was for.
+        target: String,
+        /// The `codec:manifest` name of the first of them.
+        manifest: String,
+    },
 }
 
 /// Says why a handshake was refused.
@@ -300,6 +311,13 @@ mod tests {
         assert_golden(&ControlPdu::Goodbye, &[6]);
         let failed = ControlPdu::AskFailed { correlation: 9, reason: Reason::NoReply };
         assert_golden(&failed, &[7, 9, 8]);
+        let refused = ControlPdu::Refused {
+            reason: Reason::MailboxFull,
+            count: 3,
+            target: "/a".to_owned(),
+            manifest: "b:c".to_owned(),
+        };
+        assert_golden(&refused, b"\x08\x04\x03\x02/a\x03b:c");
     }
 
     #[test]

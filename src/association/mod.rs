@@ -293,7 +293,9 @@ impl Association {
             }
             ControlPdu::Pong { nonce, .. } => self.pong(now, link, nonce),
             ControlPdu::Goodbye => self.goodbye(now, link),
-            ControlPdu::Received { .. } | ControlPdu::AskFailed { .. } => {}
+            ControlPdu::Received { .. }
+            | ControlPdu::AskFailed { .. }
+            | ControlPdu::Refused { .. } => {}
         }
     }
 

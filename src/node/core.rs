@@ -200,6 +200,26 @@ impl Core {
         count
     }
 
+    /// Records what a peer says it has refused; no more than it was told, whatever it says.
+    pub(crate) fn refused_by(
+        &self,
+        peer: &Peer,
+        reason: Reason,
+        count: u64,
+        target: &str,
+        manifest: String,
+    ) {
+        let count = count.min(peer.outbox.counts().tells);
+        self.observers.refused_by_peer(reason, count, || DeadLetter {
+            target: target.parse().and_then(|path: ActorPath| path.at(&peer.address)).ok(),
+            manifest: Some(manifest),
+            peer: Some(peer.address.clone()),
+            count,
+            refused_by: Some(peer.address.clone()),
+            ..DeadLetter::new(reason)
+        });
+    }
+
     /// Records frames that a broken link may have swallowed.
     pub(crate) fn lost(&self, peer: &Peer, reason: Reason, count: u64) {
         self.observers.dead_letter(reason, count, || DeadLetter {

@@ -16,7 +16,8 @@ use crate::settings::ObserveSettings;
 /// Counts and publishes dead letters and events.
 #[derive(Debug)]
 pub(crate) struct Observers {
-    counters: [AtomicU64; Reason::ALL.len()],
+    counters: Counters,
+    refused_by_peers: Counters,
     dead_letters: broadcast::Sender<DeadLetter>,
     events: broadcast::Sender<NodeEvent>,
     log: LogLimit,
@@ -25,7 +26,8 @@ pub(crate) struct Observers {
 impl Observers {
     pub(crate) fn new(settings: &ObserveSettings) -> Self {
         Self {
-            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            counters: Counters::default(),
+            refused_by_peers: Counters::default(),
             dead_letters: broadcast::Sender::new(settings.stream_capacity),
             events: broadcast::Sender::new(settings.stream_capacity),
             log: LogLimit::new(settings.log_lines_per_second),
@@ -39,11 +41,24 @@ impl Observers {
         count: u64,
         describe: impl FnOnce() -> DeadLetter,
     ) {
+        self.counters.add(reason, count);
+        self.publish(reason, count, describe);
+    }
+
+    /// Records a dead letter of which a peer told.
+    pub(crate) fn refused_by_peer(
+        &self,
+        reason: Reason,
+        count: u64,
+        describe: impl FnOnce() -> DeadLetter,
+    ) {
+        self.refused_by_peers.add(reason, count);
+        self.publish(reason, count, describe);
+    }
+
+    fn publish(&self, reason: Reason, count: u64, describe: impl FnOnce() -> DeadLetter) {
         if count == 0 {
             return;
-        }
-        if let Some(counter) = self.counters.get(reason as usize) {
-            counter.fetch_add(count, Ordering::Relaxed);
         }
         let held_back = self.log.admit(Instant::now());
         if held_back.is_none() && self.dead_letters.receiver_count() == 0 {
@@ -82,7 +97,28 @@ impl Observers {
 
     /// Gives the counters that are not zero.
     pub(crate) fn counts(&self) -> Vec<(Reason, u64)> {
-        let counts = self.counters.iter().map(|counter| counter.load(Ordering::Relaxed));
+        self.counters.non_zero()
+    }
+
+    /// Gives the counters of what peers said they refused, those that are not zero.
+    pub(crate) fn refused_by_peers(&self) -> Vec<(Reason, u64)> {
+        self.refused_by_peers.non_zero()
+    }
+}
+
+/// One counter for each reason.
+#[derive(Debug, Default)]
+struct Counters([AtomicU64; Reason::ALL.len()]);
+
+impl Counters {
+    fn add(&self, reason: Reason, count: u64) {
+        if let Some(counter) = self.0.get(reason as usize) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn non_zero(&self) -> Vec<(Reason, u64)> {
+        let counts = self.0.iter().map(|counter| counter.load(Ordering::Relaxed));
         Reason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }

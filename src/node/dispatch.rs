@@ -16,8 +16,10 @@ use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
 use crate::node::core::{Core, Counters};
 use crate::node::directory::{Failure, Route};
+use crate::node::link::now;
 use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::peers::{Gate, Peer};
+use crate::node::refusals::Refusals;
 use crate::node::sink::InboundTell;
 use crate::path::ActorPath;
 use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
@@ -36,6 +38,7 @@ pub(crate) struct Dispatcher {
     /// The routes that hold messages, in the order in which they got their first.
     filled: Vec<(TextId, TextId)>,
     tally: Tally,
+    refusals: Refusals,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,7 @@ impl Dispatcher {
             routes: HashMap::new(),
             filled: Vec::new(),
             tally: Tally::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -147,6 +151,12 @@ impl Dispatcher {
                 if is_active {
                     let answer = Answer::Failed(reason);
                     self.core.complete(&self.peer, correlation, answer);
+                }
+                None
+            }
+            ControlPdu::Refused { reason, count, target, manifest } => {
+                if is_active {
+                    self.core.refused_by(&self.peer, reason, count, &target, manifest);
                 }
                 None
             }
@@ -349,11 +359,26 @@ impl Dispatcher {
         ended
     }
 
-    fn report(&self, ended: Vec<Ended>) {
+    fn report(&mut self, ended: Vec<Ended>) {
         for ended in ended {
-            self.core.observers.dead_letter(ended.failure.reason, 1, || ended.describe(self));
+            let reason = ended.failure.reason;
+            self.core.observers.dead_letter(reason, 1, || ended.describe(self));
             if let Some(reply) = ended.failure.envelope.reply {
-                reply.fail(ended.failure.reason);
+                reply.fail(reason);
+            } else if self.link.is_some() {
+                self.refusals.add(reason, &ended.target, &ended.wire_name);
+            }
+        }
+    }
+
+    /// Tells the peer what was refused, unless it was told a moment ago.
+    fn tell_refusals(&mut self) {
+        if self.refusals.is_empty() {
+            return;
+        }
+        for pdu in self.refusals.due(now()) {
+            if self.peer.outbox.offer_control(&pdu).is_err() {
+                tracing::trace!(peer = %self.peer.address, "no room to tell what was refused");
             }
         }
     }
@@ -362,6 +387,7 @@ impl Dispatcher {
     fn finish(&mut self, gate: &mut MutexGuard<'_, Gate>) {
         let ended = self.flush();
         self.report(ended);
+        self.tell_refusals();
         let tally = std::mem::take(&mut self.tally);
         let counters = &self.core.counters;
         Counters::add(&counters.tells_in, tally.tells);

@@ -17,6 +17,7 @@ mod local;
 mod mailbox;
 mod outbox;
 mod peers;
+mod refusals;
 mod remote_ref;
 mod sink;
 mod stats;

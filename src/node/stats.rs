@@ -29,6 +29,8 @@ pub struct Stats {
     pub possibly_lost: u64,
     /// Dead letters by reason, those that are not zero.
     pub dead_letters: Vec<(Reason, u64)>,
+    /// Tells that peers said they could not deliver, by reason; they are dead letters there.
+    pub refused_by_peers: Vec<(Reason, u64)>,
     /// Handshakes that this node or a peer refused.
     pub handshakes_refused: u64,
     /// Frames of a kind this version does not know.
@@ -89,6 +91,7 @@ impl Stats {
             delivered: counters.delivered.load(Ordering::Relaxed),
             gossip_received: counters.gossip_in.load(Ordering::Relaxed),
             dead_letters: core.observers.counts(),
+            refused_by_peers: core.observers.refused_by_peers(),
             handshakes_refused: counters.handshakes_refused.load(Ordering::Relaxed),
             unknown_frames: counters.unknown_frames.load(Ordering::Relaxed),
             fenced_links: counters.fenced_frames.load(Ordering::Relaxed),

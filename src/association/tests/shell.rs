@@ -280,7 +280,8 @@ impl Shell {
             ControlPdu::Welcome(_)
             | ControlPdu::Refuse(_)
             | ControlPdu::Goodbye
-            | ControlPdu::AskFailed { .. } => {}
+            | ControlPdu::AskFailed { .. }
+            | ControlPdu::Refused { .. } => {}
         }
         self.send(link, Packet::Control(pdu));
     }
