@@ -1,0 +1,224 @@
+//! Links that flood, stall, drip or return: memory stays bounded and the others are served.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tellwire::event::NodeEvent;
+use tellwire::node::TellError;
+use tellwire::transport::{TcpSettings, TcpTransport};
+use tellwire::wire::FrameKind;
+
+use crate::messages::resident;
+use crate::raw::{self, Control, Raw, Refusal, Unique, chooser, follower, soon};
+use crate::{Healthy, NOTE, NOTES, Note, Target, note, payload};
+
+#[tokio::test]
+async fn a_frame_above_the_limit_closes_the_link_before_its_bytes_arrive() {
+    let target = Target::start_with(|s| s.inbound.max_message = MAX_MESSAGE).await;
+    let limit = u32::try_from(MAX_MESSAGE + HEADER_ROOM).unwrap();
+    for (uid, length) in (1..).zip([0, limit + 1, 1 << 30, u32::MAX]) {
+        let mut raw = Raw::join(&target.node, chooser(uid)).await;
+        raw.send(&length.to_be_bytes()).await;
+        assert_eq!(raw.control().await, None, "length {length}");
+    }
+    target.serves_a_healthy_peer().await;
+}
+
+#[tokio::test]
+async fn a_length_alone_reserves_nothing() {
+    let mut target = Target::start().await;
+    let before = resident();
+    let length = u32::try_from(16 * MIB + HEADER_ROOM).unwrap().to_be_bytes();
+    let mut waiting = Vec::new();
+    for port in 1..=64 {
+        let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
+        let mut raw = Raw::join(&target.node, Unique { address, uid: 1 }).await;
+        raw.send(&note("before")).await;
+        raw.send(&length).await;
+        target.hears("before").await;
+        waiting.push(raw);
+    }
+    // Other tests run in this process too; all 64 frames together would be a gigabyte.
+    assert!(resident() < before + 256 * MIB, "{} MiB more", (resident() - before) / MIB);
+    target.serves_a_healthy_peer().await;
+}
+
+#[tokio::test]
+async fn pings_without_end_are_answered_and_starve_nobody() {
+    let mut target = Target::start().await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    for nonce in 0..20_000 {
+        raw.send(&Control::Ping { nonce, received: 0 }.frame()).await;
+        if nonce % 1000 == 999 {
+            while raw.control().await != Some(Control::Pong { nonce, received: 0 }) {}
+            target.serves_a_healthy_peer().await;
+        }
+    }
+    raw.send(&note("after the pings")).await;
+    target.hears("after the pings").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_tiny_frames_does_not_stop_a_healthy_peer() {
+    let target = Target::start().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut floods = Vec::new();
+    for (port, bytes) in [
+        (1, raw::frame(FrameKind(200), b"").repeat(5000)),
+        (2, raw::frame(FrameKind::GOSSIP, b"").repeat(5000)),
+        (3, raw::tell("/user/nobody", NOTE, b"").repeat(500)),
+        (4, raw::reply(7, NOTE, b"").repeat(500)),
+        (5, Control::Received { received: u64::MAX }.frame().repeat(1000)),
+        (6, Control::Ping { nonce: 1, received: 0 }.frame()),
+    ] {
+        let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
+        let mut raw = Raw::join(&target.node, Unique { address, uid: 1 }).await;
+        let stop = Arc::clone(&stop);
+        floods.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                raw.send(&bytes).await;
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    let healthy = Healthy::start().await;
+    healthy.asks(&target.node, 200).await;
+    stop.store(true, Ordering::Relaxed);
+    for flood in floods {
+        soon(flood).await.expect("the node reads on");
+    }
+    assert!(target.node.stats().unknown_frames > 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
+    let mut target = Target::start_with(|s| s.outbox.max_bytes = 256 * KIB).await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    let there = target.node.resolve(format!("{}/user/x", raw.claims.address)).expect("a path");
+    let big = Note { text: "x".repeat(60_000) };
+    let mut accepted = 0;
+    soon(async {
+        // The kernel takes some megabytes; what it does not take has to wait here.
+        while accepted < 2000 {
+            match there.tell(&big) {
+                Ok(()) => accepted += 1,
+                Err(TellError::Full) if is_stuck(&target) => break,
+                Err(TellError::Full) => {}
+                Err(other) => panic!("{other}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(there.tell(&big), Err(TellError::Full)), "after {accepted}");
+    let snapshot = target.node.associations().remove(0);
+    assert!(snapshot.queued_bytes <= 256 * KIB + big.text.len() + 1024, "{snapshot:?}");
+    raw.send(&note("still talking")).await;
+    target.hears("still talking").await;
+    target.serves_a_healthy_peer().await;
+}
+
+/// Tells whether the outbox is full and its writer no longer empties it.
+fn is_stuck(target: &Target) -> bool {
+    let before = target.node.stats().bytes_sent;
+    let snapshot = target.node.associations().remove(0);
+    snapshot.queued_bytes >= 256 * KIB && {
+        std::thread::yield_now();
+        target.node.stats().bytes_sent == before && before > MIB as u64
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_inside_a_frame_is_found_dead() {
+    let mut target = Target::start_with(lively).await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    let whole = note("half");
+    raw.send(&whole[..whole.len() / 2]).await;
+    raw.ended().await;
+    target.event(|event| matches!(event, NodeEvent::AssociationDown { .. })).await;
+    target.serves_a_healthy_peer().await;
+}
+
+#[tokio::test]
+async fn a_tell_that_comes_byte_by_byte_is_delivered() {
+    let mut target = Target::start().await;
+    let mut raw = Raw::join(&target.node, follower(1)).await;
+    for byte in note("drop by drop") {
+        raw.send(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    target.hears("drop by drop").await;
+}
+
+#[tokio::test]
+async fn a_later_incarnation_fences_the_earlier_one() {
+    let mut target = Target::start().await;
+    let mut old = Raw::join(&target.node, chooser(1)).await;
+    old.send(&note("old")).await;
+    target.hears("old").await;
+    let mut new = Raw::join(&target.node, chooser(2)).await;
+    target.event(|event| matches!(event, NodeEvent::NewIncarnation { .. })).await;
+    new.send(&note("new")).await;
+    target.hears("new").await;
+    old.try_send(&note("too late")).await;
+    old.ended().await;
+    let mut again = Raw::connect(&target.node, chooser(1)).await;
+    again.send(&again.hello().frame()).await;
+    assert_eq!(again.refused().await, Refusal::StaleIncarnation);
+    new.send(&note("newer")).await;
+    target.hears("newer").await;
+}
+
+#[tokio::test]
+async fn a_control_frame_out_of_turn_closes_an_active_link_and_the_peer_may_return() {
+    let mut target = Target::start().await;
+    for (uid, claims) in [(1, chooser(0)), (2, follower(0))] {
+        let claims = Unique { uid, ..claims };
+        let welcome =
+            raw::Welcome { version: 1, from: claims.clone(), max_message: 1, registry: 0 };
+        for (turn, pdu) in (1..).zip([
+            Control::Welcome(welcome),
+            Control::Refuse(Refusal::Quarantined),
+            Control::Activate { generation: 0, received: 0 },
+            Control::Activate { generation: u64::MAX, received: u64::MAX },
+        ]) {
+            let mut raw = Raw::connect(&target.node, claims.clone()).await;
+            raw.send(&raw.hello().frame()).await;
+            raw.welcomed().await;
+            raw.activate(turn).await;
+            raw.send(&note("up")).await;
+            target.hears("up").await;
+            raw.send(&pdu.frame()).await;
+            raw.ended().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered_and_the_peer_may_return() {
+    let mut target = Target::start().await;
+    for claims in [chooser(1), follower(1)] {
+        let mut raw = Raw::join(&target.node, claims.clone()).await;
+        raw.send(&[note("last"), Control::Goodbye.frame(), note("after")].concat()).await;
+        assert_eq!(raw.control().await, Some(Control::Goodbye));
+        assert_eq!(raw.control().await, None);
+        target.hears("last").await;
+        let mut raw = Raw::join(&target.node, Unique { uid: 2, ..claims }).await;
+        raw.send(&note("back")).await;
+        target.hears("back").await;
+    }
+}
+
+/// Finds dead links soon, yet not on a busy machine's first hiccup.
+fn lively(settings: &mut tellwire::Settings) {
+    settings.association.ping_interval = Duration::from_millis(300);
+    settings.association.liveness_timeout = Duration::from_secs(1);
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const MAX_MESSAGE: usize = MIB;
+/// What a frame may have beside its message.
+const HEADER_ROOM: usize = 64 * KIB;
