@@ -1,7 +1,7 @@
 //! Accepts links and hears who is calling, before anything of a peer's is believed.
 //!
 //! The loop survives every accept error, waiting 5 ms to 1 s between them. A link says Hello within the
-//! handshake time and 16 KiB, or it is closed; so many may be at it at once.
+//! handshake time and 16 KiB, or it is closed; so many may be at it at once, up to their activation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::event::NodeEvent;
 use crate::frame::{self, ClusterFrame, FrameFault};
 use crate::node::core::{Core, Counters};
 use crate::node::driver::{Accepted, Input};
-use crate::node::link::{LinkReader, LinkWriter, now};
+use crate::node::link::{HANDSHAKE_LIMIT, LinkReader, LinkWriter, NewLink, now};
 use crate::node::remote_ref::ResolveError;
 use crate::transport::{Link, Listener, TransportError};
 use crate::wire::FrameDecoder;
@@ -65,7 +65,10 @@ async fn handshake(core: Arc<Core>, link: Link, permit: OwnedSemaphorePermit) {
     let heard = tokio::time::timeout(limit, hello(&mut reader, &mut decoder)).await;
     let why = match heard {
         Ok(Ok(hello)) => match core.identity.check(&hello) {
-            Ok(()) => return hand_over(core, Accepted { hello, reader, writer, decoder }).await,
+            Ok(()) => {
+                let new = NewLink { reader, writer, decoder, handshake: Some(permit) };
+                return hand_over(core, Accepted { hello, new }).await;
+            }
             Err(refusal) => {
                 refuse(&core, &mut writer, Some(&hello), refusal).await;
                 return;
@@ -114,8 +117,8 @@ async fn hand_over(core: Arc<Core>, accepted: Accepted) {
                 ResolveError::Stopped => Refusal::Stopping,
                 _ => Refusal::TooManyPeers,
             };
-            let Accepted { hello, mut writer, .. } = accepted;
-            return refuse(&core, &mut writer, Some(&hello), refusal).await;
+            let Accepted { hello, mut new } = accepted;
+            return refuse(&core, &mut new.writer, Some(&hello), refusal).await;
         }
     };
     let Some(inputs) = &peer.inputs else { return };
@@ -158,7 +161,5 @@ enum HelloError {
     Io(#[from] std::io::Error),
 }
 
-/// Bytes that a link may have buffered here before its handshake is done.
-const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -119,15 +119,18 @@ impl Dispatcher {
         let is_active = self.link.is_none() || gate.active == self.link;
         match ClusterFrame::parse(raw)? {
             ClusterFrame::Control(pdu) => return Ok(self.control(is_active, pdu)),
-            ClusterFrame::Define(define) => self.dictionary.define(define.id, define.text)?,
             ClusterFrame::Unknown => Counters::add(&self.core.counters.unknown_frames, 1),
             ClusterFrame::Hello(..) => return Err(FrameFault::OutOfTurn),
-            ClusterFrame::Tell(..) | ClusterFrame::Reply(..) | ClusterFrame::Gossip(_)
+            ClusterFrame::Tell(..)
+            | ClusterFrame::Reply(..)
+            | ClusterFrame::Gossip(_)
+            | ClusterFrame::Define(_)
                 if !is_active =>
             {
                 Counters::add(&self.core.counters.fenced_frames, 1);
                 return Ok(Some(Step::Fenced));
             }
+            ClusterFrame::Define(define) => self.dictionary.define(define.id, define.text)?,
             ClusterFrame::Gossip(pdu) => self.gossip(gate, pdu),
             ClusterFrame::Tell(header, payload) => {
                 self.tally.tells += 1;

@@ -12,10 +12,10 @@ use crate::association::{Action, Association, AssociationState, LinkId};
 use crate::event::{NodeEvent, Reason};
 use crate::frame;
 use crate::node::core::{Core, Counters};
-use crate::node::link::{LinkHandle, LinkReader, LinkWriter, now};
+use crate::node::link::{HANDSHAKE_LIMIT, LinkHandle, NewLink, now};
 use crate::node::peers::Peer;
 use crate::transport::{Link, TransportError};
-use crate::wire::{DEFAULT_LIMIT, FrameDecoder};
+use crate::wire::FrameDecoder;
 
 /// Tells the driver what happened.
 #[derive(Debug)]
@@ -37,9 +37,7 @@ pub(crate) enum Input {
 /// A link that the peer dialled, with what was read of it behind the Hello.
 pub(crate) struct Accepted {
     pub(crate) hello: Hello,
-    pub(crate) reader: LinkReader,
-    pub(crate) writer: LinkWriter,
-    pub(crate) decoder: FrameDecoder,
+    pub(crate) new: NewLink,
 }
 
 /// Says why a dial gave no link.
@@ -123,8 +121,8 @@ impl Driver {
 
     fn accepted(&mut self, accepted: Accepted) {
         let link = self.machine.new_link();
-        let Accepted { hello, reader, writer, decoder } = accepted;
-        self.start(link, (reader, writer, decoder));
+        let Accepted { hello, new } = accepted;
+        self.start(link, new);
         self.machine.handle_hello(now(), link, &hello);
     }
 
@@ -133,7 +131,8 @@ impl Driver {
             Ok(dialled) => {
                 tracing::debug!(peer = %self.peer.address, remote = dialled.remote(), "dialled");
                 let (reader, writer) = dialled.split();
-                self.start(link, (reader, writer, FrameDecoder::new(DEFAULT_LIMIT)));
+                let decoder = FrameDecoder::new(HANDSHAKE_LIMIT);
+                self.start(link, NewLink { reader, writer, decoder, handshake: None });
                 self.machine.handle_dialled(now(), link);
             }
             Err(error) => {
@@ -144,12 +143,9 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, link: LinkId, parts: (LinkReader, LinkWriter, FrameDecoder)) {
-        let (reader, writer, mut decoder) = parts;
-        decoder.set_limit(self.core.settings.inbound.max_message + HEADER_ROOM);
+    fn start(&mut self, link: LinkId, new: NewLink) {
         let Some(inputs) = &self.peer.inputs else { return };
-        let parts = (reader, writer, decoder);
-        let handle = LinkHandle::start(&self.core, &self.peer, inputs, link, parts);
+        let handle = LinkHandle::start(&self.core, &self.peer, inputs, link, new);
         self.links.insert(link, handle);
     }
 
@@ -352,5 +348,3 @@ impl std::fmt::Debug for Accepted {
 
 /// Inputs that may wait for a driver; links wait for room, so nothing is lost.
 pub(crate) const INPUTS: usize = 256;
-/// What a frame may have beside its message: header, texts, extensions.
-const HEADER_ROOM: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::association::LinkId;
@@ -25,6 +25,16 @@ use crate::wire::FrameDecoder;
 pub(crate) type LinkReader = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing half of a link.
 pub(crate) type LinkWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A link that is not activated yet.
+pub(crate) struct NewLink {
+    pub(crate) reader: LinkReader,
+    pub(crate) writer: LinkWriter,
+    /// Holds what was read so far; takes short frames only until the link is activated.
+    pub(crate) decoder: FrameDecoder,
+    /// Counts the link among the handshakes; none for a link that this node dialled.
+    pub(crate) handshake: Option<OwnedSemaphorePermit>,
+}
 
 /// What the driver holds of a link.
 #[derive(Debug)]
@@ -56,14 +66,15 @@ struct Context {
 }
 
 impl LinkHandle {
-    /// Starts the tasks of a link. `decoder` holds what was read of it so far.
+    /// Starts the tasks of a link.
     pub(crate) fn start(
         core: &Arc<Core>,
         peer: &Arc<Peer>,
         inputs: &mpsc::Sender<Input>,
         link: LinkId,
-        (reader, writer, decoder): (LinkReader, LinkWriter, FrameDecoder),
+        new: NewLink,
     ) -> Self {
+        let NewLink { reader, writer, decoder, handshake } = new;
         let handle = Self { shared: Arc::default(), closing: core.cancel.child_token() };
         let context = Context {
             core: Arc::clone(core),
@@ -74,7 +85,7 @@ impl LinkHandle {
             closing: handle.closing.clone(),
         };
         core.spawn_careful(write(context.clone(), writer));
-        core.spawn_careful(read(context, reader, decoder));
+        core.spawn_careful(read(context, Reading::new(reader, decoder, handshake)));
         handle
     }
 
@@ -109,32 +120,75 @@ impl Shared {
     }
 }
 
-/// Reads until the link ends or is closed.
-async fn read(context: Context, mut reader: LinkReader, mut decoder: FrameDecoder) {
-    let closing = context.closing.clone();
-    let why = {
-        // Biased: a link that is closed must not deliver on.
-        let reading = read_frames(&context, &mut reader, &mut decoder);
-        tokio::select! { biased;
-            () = closing.cancelled() => None,
-            why = reading => Some(why),
+/// The reading half of a link at work.
+struct Reading {
+    reader: LinkReader,
+    decoder: FrameDecoder,
+    handshake: Option<OwnedSemaphorePermit>,
+    is_active: bool,
+}
+
+impl Reading {
+    fn new(
+        reader: LinkReader,
+        decoder: FrameDecoder,
+        handshake: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { reader, decoder, handshake, is_active: false }
+    }
+
+    /// Takes note of the link's activation, which comes before any frame that relies on it.
+    fn note_activation(&mut self, context: &Context) {
+        if !self.is_active && context.peer.gate().active == Some(context.link) {
+            self.is_active = true;
+            self.decoder.set_limit(context.core.settings.inbound.max_message + HEADER_ROOM);
+            self.handshake = None;
         }
-    };
-    match why {
-        Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
-        None => linger(&mut reader, &mut decoder).await,
+    }
+
+    /// Reads once; an error says why there is no more.
+    async fn read(&mut self, peer: &Peer) -> Result<(), String> {
+        match self.reader.read(self.decoder.space()).await {
+            Ok(0) => Err("the peer closed the link".to_owned()),
+            Ok(bytes) => {
+                self.decoder.filled(bytes);
+                peer.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(format!("reading failed: {error}")),
+        }
+    }
+
+    /// Reads on to the end without delivering, so that closing does not reset what the peer has yet to read.
+    async fn linger(&mut self) {
+        let (reader, decoder) = (&mut self.reader, &mut self.decoder);
+        let to_the_end = async { while matches!(reader.read(decoder.space()).await, Ok(1..)) {} };
+        if tokio::time::timeout(LINGER, to_the_end).await.is_err() {
+            tracing::trace!("the peer kept a closed link open");
+        }
     }
 }
 
-async fn read_frames(
-    context: &Context,
-    reader: &mut LinkReader,
-    decoder: &mut FrameDecoder,
-) -> String {
+/// Reads until the link ends or is closed.
+async fn read(context: Context, mut reading: Reading) {
+    let closing = context.closing.clone();
+    // Biased: a link that is closed must not deliver on.
+    let why = tokio::select! { biased;
+        () = closing.cancelled() => None,
+        why = read_frames(&context, &mut reading) => Some(why),
+    };
+    match why {
+        Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
+        None => reading.linger().await,
+    }
+}
+
+async fn read_frames(context: &Context, reading: &mut Reading) -> String {
     let peer = Arc::clone(&context.peer);
     let mut dispatcher = Dispatcher::new(Arc::clone(&context.core), peer, Some(context.link));
     loop {
-        match dispatcher.dispatch(decoder) {
+        reading.note_activation(context);
+        match dispatcher.dispatch(&mut reading.decoder) {
             Ok(Step::ReadOn) => {}
             Ok(Step::Control(pdu)) => {
                 hand_over(context, pdu).await;
@@ -148,14 +202,10 @@ async fn read_frames(
                 return format!("protocol violation: {fault}");
             }
         }
-        match reader.read(decoder.space()).await {
-            Ok(0) => return "the peer closed the link".to_owned(),
-            Ok(bytes) => {
-                decoder.filled(bytes);
-                context.peer.hear(now(), bytes);
-            }
-            Err(error) => return format!("reading failed: {error}"),
+        if let Err(why) = reading.read(&context.peer).await {
+            return why;
         }
+        context.peer.hear(now());
         // A fast peer must not keep this task's thread to itself.
         tokio::task::coop::consume_budget().await;
     }
@@ -168,14 +218,6 @@ async fn hand_over(context: &Context, pdu: ControlPdu) {
     report(context, Input::Control { link: context.link, pdu, done }).await;
     // An error means that the driver has ended, and so will this task.
     drop(carried_out.await);
-}
-
-/// Reads on to the end without delivering, so that closing does not reset what the peer has yet to read.
-async fn linger(reader: &mut LinkReader, decoder: &mut FrameDecoder) {
-    let to_the_end = async { while matches!(reader.read(decoder.space()).await, Ok(1..)) {} };
-    if tokio::time::timeout(LINGER, to_the_end).await.is_err() {
-        tracing::trace!("the peer kept a closed link open");
-    }
 }
 
 /// Writes until the link ends or is closed.
@@ -263,5 +305,9 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// The longest frame before a link is activated: with its length, 16 KiB.
+pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
+/// What a frame may have beside its message: header, texts, extensions.
+const HEADER_ROOM: usize = 64 * 1024;
 /// How long a closing link waits for the peer.
 const LINGER: Duration = Duration::from_secs(1);

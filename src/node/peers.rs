@@ -89,10 +89,9 @@ impl Peer {
     }
 
     /// Notes that bytes came in now.
-    pub(crate) fn hear(&self, now: Instant, bytes: usize) {
+    pub(crate) fn hear(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.started).as_nanos();
         self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Gives when bytes last came in.

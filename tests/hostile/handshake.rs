@@ -170,6 +170,49 @@ async fn a_refusal_arrives_whole_although_the_peer_has_said_more() {
 }
 
 #[tokio::test]
+async fn no_tell_before_the_activation_is_delivered() {
+    let mut target = patient().await;
+    for frame in [
+        note("early"),
+        raw::reply(1, crate::NOTE, b""),
+        raw::frame(FrameKind::GOSSIP, b"rumour"),
+        raw::define(1, "/user/notes"),
+    ] {
+        let mut raw = Raw::connect(&target.node, chooser(1)).await;
+        raw.send(&raw.hello().frame()).await;
+        raw.welcomed().await;
+        raw.send(&frame).await;
+        assert_eq!(raw.control().await, None, "kind {}", frame[4]);
+    }
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    raw.send(&note("in turn")).await;
+    target.hears("in turn").await;
+}
+
+#[tokio::test]
+async fn a_long_frame_before_the_activation_closes_the_link() {
+    let target = patient().await;
+    let mut raw = Raw::connect(&target.node, chooser(1)).await;
+    raw.send(&raw.hello().frame()).await;
+    raw.welcomed().await;
+    raw.send(&(HANDSHAKE_LIMIT + 1).to_be_bytes()).await;
+    assert_eq!(raw.control().await, None);
+}
+
+#[tokio::test]
+async fn a_long_answer_to_a_dial_closes_the_link() {
+    let target = patient().await;
+    let listener = raw::listener().await;
+    let path = format!("{}/user/x", raw::address_of(&listener));
+    let there = target.node.resolve(path).expect("a path");
+    there.tell(&Note { text: "dial".to_owned() }).expect("room");
+    let mut raw = Raw::accept(&listener, &target.node, 1).await;
+    raw.greeted().await;
+    raw.send(&(HANDSHAKE_LIMIT + 1).to_be_bytes()).await;
+    assert_eq!(raw.control().await, None);
+}
+
+#[tokio::test]
 async fn a_false_answer_to_a_dial_closes_the_link_and_the_next_dial_succeeds() {
     let target = Target::start_with(|s| {
         s.association.backoff_min = Duration::from_millis(1);
@@ -240,6 +283,48 @@ async fn silent_links_do_not_keep_a_healthy_peer_out() {
         assert_eq!(raw.next().await, None);
     }
     assert!(target.node.stats().handshakes_refused >= 2000);
+}
+
+#[tokio::test]
+async fn the_latest_of_many_links_of_one_peer_is_kept() {
+    let mut target = patient().await;
+    let mut links = Vec::new();
+    for _ in 0..300 {
+        let mut raw = Raw::connect(&target.node, chooser(1)).await;
+        raw.send(&raw.hello().frame()).await;
+        raw.welcomed().await;
+        links.push(raw);
+    }
+    let mut latest = links.pop().expect("a link");
+    for earlier in &mut links {
+        assert_eq!(earlier.control().await, None);
+    }
+    latest.activate(1).await;
+    latest.send(&note("the one that counts")).await;
+    target.hears("the one that counts").await;
+    assert_eq!(target.node.associations().len(), 1);
+}
+
+#[tokio::test]
+async fn links_that_are_never_activated_are_bounded() {
+    let target = Target::start_with(|s| {
+        s.association.handshake_timeout = LONG;
+        s.inbound.max_handshakes = 3;
+    })
+    .await;
+    let mut waiting = Vec::new();
+    for port in 1..=3 {
+        let address = format!("tcp://Hostile@127.0.0.1:{port}");
+        let mut raw = Raw::connect(&target.node, Unique { address, uid: 1 }).await;
+        raw.send(&raw.hello().frame()).await;
+        raw.welcomed().await;
+        waiting.push(raw);
+    }
+    let mut fourth = Raw::connect(&target.node, chooser(1)).await;
+    assert_eq!(fourth.next().await, None, "no room before the others are done");
+    waiting[0].activate(1).await;
+    waiting[0].send(&note("done")).await;
+    target.serves_a_healthy_peer().await;
 }
 
 /// Starts a node that waits for long, so that what closes a link is not its time-out.
