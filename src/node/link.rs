@@ -126,6 +126,10 @@ struct Reading {
     decoder: FrameDecoder,
     handshake: Option<OwnedSemaphorePermit>,
     is_active: bool,
+    /// Bytes that waited in the decoder at the last look at the clock, and what has come since.
+    unread: usize,
+    /// Since when the first frame in the decoder is on its way.
+    since: Option<Instant>,
 }
 
 impl Reading {
@@ -134,7 +138,7 @@ impl Reading {
         decoder: FrameDecoder,
         handshake: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { reader, decoder, handshake, is_active: false }
+        Self { reader, decoder, handshake, is_active: false, unread: 0, since: None }
     }
 
     /// Takes note of the link's activation, which comes before any frame that relies on it.
@@ -146,12 +150,30 @@ impl Reading {
         }
     }
 
+    /// Tells whether the frame that is being read comes too slowly: silence is the association's to notice, a
+    /// byte now and then is noticed here.
+    fn is_late(&mut self, now: Instant, patience: Duration) -> bool {
+        let left = self.decoder.buffered();
+        let has_taken = left < self.unread;
+        self.unread = left;
+        if has_taken || left == 0 {
+            self.since = None;
+        }
+        if left == 0 {
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        let allowed = patience + Duration::from_millis(left as u64 / SLOWEST);
+        now.saturating_duration_since(since) > allowed
+    }
+
     /// Reads once; an error says why there is no more.
     async fn read(&mut self, peer: &Peer) -> Result<(), String> {
         match self.reader.read(self.decoder.space()).await {
             Ok(0) => Err("the peer closed the link".to_owned()),
             Ok(bytes) => {
                 self.decoder.filled(bytes);
+                self.unread += bytes;
                 peer.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
                 Ok(())
             }
@@ -202,10 +224,17 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
                 return format!("protocol violation: {fault}");
             }
         }
+        let patience = context.core.settings.association.liveness_timeout;
+        if reading.is_late(now(), patience) {
+            return "a frame took too long".to_owned();
+        }
         if let Err(why) = reading.read(&context.peer).await {
             return why;
         }
-        context.peer.hear(now());
+        if reading.is_active {
+            // A link that is parked says nothing about the one that carries the tells.
+            context.peer.hear(now());
+        }
         // A fast peer must not keep this task's thread to itself.
         tokio::task::coop::consume_budget().await;
     }
@@ -309,5 +338,7 @@ pub(crate) fn now() -> Instant {
 pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 /// What a frame may have beside its message: header, texts, extensions.
 const HEADER_ROOM: usize = 64 * 1024;
+/// Bytes of a frame that must come each millisecond, once the liveness time is over.
+const SLOWEST: u64 = 64;
 /// How long a closing link waits for the peer.
 const LINGER: Duration = Duration::from_secs(1);

@@ -153,6 +153,44 @@ async fn a_tell_that_comes_byte_by_byte_is_delivered() {
 }
 
 #[tokio::test]
+async fn a_frame_that_drips_without_end_closes_the_link() {
+    let target = Target::start_with(lively).await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    raw.send(&u32::try_from(MIB).unwrap().to_be_bytes()).await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    // At this pace the frame would take six hours.
+    soon(async {
+        while raw.try_send(&[99]).await {
+            pace.tick().await;
+        }
+    })
+    .await;
+    raw.ended().await;
+}
+
+#[tokio::test]
+async fn a_second_link_does_not_keep_a_dead_one_alive() {
+    let target = Target::start_with(|settings| {
+        lively(settings);
+        settings.association.handshake_timeout = Duration::from_secs(120);
+    })
+    .await;
+    let mut dead = Raw::join(&target.node, follower(1)).await;
+    let mut parked = Raw::connect(&target.node, follower(1)).await;
+    parked.send(&parked.hello().frame()).await;
+    parked.welcomed().await;
+    let ping = Control::Ping { nonce: 1, received: 0 }.frame();
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    soon(async {
+        while !dead.ends_within(Duration::from_millis(1)).await {
+            parked.send(&ping).await;
+            pace.tick().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_later_incarnation_fences_the_earlier_one() {
     let mut target = Target::start().await;
     let mut old = Raw::join(&target.node, chooser(1)).await;
