@@ -222,6 +222,12 @@ impl Driver {
     }
 
     fn transmit(&self, link: LinkId, mut pdu: ControlPdu) {
+        if matches!(pdu, ControlPdu::Pong { .. })
+            && self.links.get(&link).is_some_and(LinkHandle::is_congested)
+        {
+            // The peer asks faster than it reads; what it has yet to read is sign enough of life.
+            return;
+        }
         if let ControlPdu::Ping { received, .. } | ControlPdu::Pong { received, .. } = &mut pdu {
             let mut gate = self.peer.gate();
             *received = gate.received;

@@ -100,6 +100,12 @@ impl LinkHandle {
         Arc::clone(&self.shared.wake)
     }
 
+    /// Tells whether the peer leaves more control frames unread than it may.
+    pub(crate) fn is_congested(&self) -> bool {
+        let control = self.shared.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.len() >= CONTROL_BACKLOG
+    }
+
     /// Asks for `Input::Flushed` once everything is written.
     pub(crate) fn flush(&self) {
         self.shared.is_flushing.store(true, Ordering::Release);
@@ -338,6 +344,8 @@ pub(crate) fn now() -> Instant {
 pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 /// What a frame may have beside its message: header, texts, extensions.
 const HEADER_ROOM: usize = 64 * 1024;
+/// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
+const CONTROL_BACKLOG: usize = 64 * 1024;
 /// Bytes of a frame that must come each millisecond, once the liveness time is over.
 const SLOWEST: u64 = 64;
 /// How long a closing link waits for the peer.

@@ -191,6 +191,32 @@ async fn a_second_link_does_not_keep_a_dead_one_alive() {
 }
 
 #[tokio::test]
+async fn pongs_for_a_peer_that_does_not_read_are_bounded() {
+    const PINGS: u64 = 100_000;
+    let small = NonZeroU32::new(4096);
+    let mut tcp = TcpSettings::default();
+    tcp.send_buffer = small;
+    let mut target = Target::start_over(TcpTransport::with_settings(tcp), |_| {}).await;
+    let mut raw = Raw::connect_with(&target.node, chooser(1), small).await;
+    raw.send(&raw.hello().frame()).await;
+    raw.welcomed().await;
+    raw.activate(1).await;
+    for nonce in 0..PINGS {
+        raw.send(&Control::Ping { nonce: u64::MAX - nonce, received: 0 }.frame()).await;
+    }
+    raw.send(&note("behind the pings")).await;
+    target.hears("behind the pings").await;
+    raw.finish().await;
+    let mut pongs = 0;
+    while let Some(Control::Pong { .. }) = raw.control().await {
+        pongs += 1;
+    }
+    // 64 KiB wait in the node, some more in the kernel; a Pong takes 16 bytes.
+    assert!(pongs < PINGS / 4, "{pongs} pongs");
+    target.serves_a_healthy_peer().await;
+}
+
+#[tokio::test]
 async fn a_later_incarnation_fences_the_earlier_one() {
     let mut target = Target::start().await;
     let mut old = Raw::join(&target.node, chooser(1)).await;
