@@ -37,6 +37,8 @@ pub(crate) struct Dispatcher {
     routes: HashMap<(TextId, TextId), Box<dyn Route>>,
     /// The routes that hold messages, in the order in which they got their first.
     filled: Vec<(TextId, TextId)>,
+    /// Counts the messages that they hold together.
+    batched: usize,
     tally: Tally,
     refusals: Refusals,
 }
@@ -78,6 +80,7 @@ impl Dispatcher {
             senders: HashMap::new(),
             routes: HashMap::new(),
             filled: Vec::new(),
+            batched: 0,
             tally: Tally::default(),
             refusals: Refusals::default(),
         }
@@ -226,6 +229,10 @@ impl Dispatcher {
         if !is_known {
             let ended = self.flush();
             self.report(ended);
+            if self.routes.len() >= MAX_ROUTES {
+                // Nothing is lost: a route is found again at the next message.
+                self.routes.clear();
+            }
             match self.resolve_route(key)? {
                 Ok(route) => drop(self.routes.insert(key, route)),
                 Err(reason) => {
@@ -246,6 +253,11 @@ impl Dispatcher {
             Ok(()) => {
                 if self.filled.last() != Some(&key) && !self.filled.contains(&key) {
                     self.filled.push(key);
+                }
+                self.batched += 1;
+                if self.batched >= MAX_BATCH {
+                    let ended = self.flush();
+                    self.report(ended);
                 }
             }
             Err(failure) => {
@@ -352,6 +364,7 @@ impl Dispatcher {
 
     /// Hands every batch over; gives what was not taken.
     fn flush(&mut self) -> Vec<Ended> {
+        self.batched = 0;
         let mut ended = Vec::new();
         for key in std::mem::take(&mut self.filled) {
             let Some(mut route) = self.routes.remove(&key) else { continue };
@@ -441,5 +454,9 @@ impl Ended {
     }
 }
 
+/// Routes that a link may hold; a peer can name one actor in many ways.
+const MAX_ROUTES: usize = 1024;
+/// Messages that the routes of a link may hold together; bounds what each of them keeps reserved.
+const MAX_BATCH: usize = 512;
 /// Frames after which the peer is told how many were received.
 const ACKNOWLEDGE_EVERY: u64 = 4096;

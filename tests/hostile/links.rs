@@ -275,6 +275,32 @@ async fn a_goodbye_is_answered_and_the_peer_may_return() {
     }
 }
 
+#[tokio::test]
+async fn many_names_for_few_actors_hold_little_memory() {
+    let mut target = Target::start().await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    for number in 1..=512 {
+        raw.send(&[raw::define(number, NOTES), raw::define(number + 512, NOTE)].concat()).await;
+    }
+    let before = resident();
+    let mut told = 0;
+    for target_id in 1..=512_u16 {
+        let mut bytes = Vec::new();
+        for manifest_id in 513..=1024 {
+            bytes.extend(raw::tell_by_id(target_id, manifest_id, &payload("")));
+        }
+        raw.send(&bytes).await;
+        for _ in 0..512 {
+            target.hears("").await;
+            told += 1;
+        }
+    }
+    assert_eq!(told, 512 * 512);
+    assert!(resident() < before + 32 * MIB, "{} MiB more", (resident() - before) / MIB);
+    raw.send(&raw::tell(NOTES, NOTE, &payload("literal"))).await;
+    target.hears("literal").await;
+}
+
 /// Finds dead links soon, yet not on a busy machine's first hiccup.
 fn lively(settings: &mut tellwire::Settings) {
     settings.association.ping_interval = Duration::from_millis(300);
