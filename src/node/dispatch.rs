@@ -186,8 +186,8 @@ impl Dispatcher {
         self.identify(gate);
         if let (Some(sink), Some(from)) = (&self.core.gossip, &self.from) {
             let outcome = catch_unwind(AssertUnwindSafe(|| sink.receive(from, pdu)));
-            if outcome.is_err() {
-                tracing::error!(peer = %from, "the gossip sink panicked");
+            if let (Err(_), Some(held_back)) = (outcome, self.core.log.admit(now())) {
+                tracing::error!(peer = %from, held_back, "the gossip sink panicked");
             }
         }
     }

@@ -317,6 +317,31 @@ async fn an_actor_that_panics_stops_alone() {
     target.serves_a_healthy_peer().await;
 }
 
+#[tokio::test]
+async fn a_hundred_thousand_bad_tells_flood_neither_log_nor_stream() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let started = std::time::Instant::now();
+    let mut target = Target::start_with(|s| s.observe.stream_capacity = 64).await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    let bad = [raw::tell("/user/nobody", NOTE, b""), raw::tell(NOTES, NOTE, b"")].concat();
+    for _ in 0..500 {
+        raw.send(&bad.repeat(100)).await;
+    }
+    raw.send(&raw::frame(FrameKind::GOSSIP, b"scandal").repeat(200)).await;
+    raw.send(&note("at last")).await;
+    target.hears("at last").await;
+    assert_eq!(
+        (target.dead(Reason::UnknownPath), target.dead(Reason::Undecodable)),
+        (50_000, 50_000)
+    );
+    assert_eq!(soon(target.dead.next()).await, Some(Observed::Missed(100_000 - 64)));
+    let windows = started.elapsed().as_secs() + 2;
+    let written = lines.0.load(Ordering::Relaxed);
+    // Ten a second for dead letters, ten for protocol faults, and what a start says.
+    assert!((1..=20 * windows + 10).contains(&written), "{written} lines in {windows} s");
+}
+
 /// Counts the log lines of info and above that this thread writes.
 #[derive(Clone, Default)]
 struct Lines(Arc<AtomicU64>);
