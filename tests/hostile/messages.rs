@@ -304,6 +304,38 @@ async fn an_ask_that_ends_nowhere_is_answered_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_panic_in_a_mailbox_or_codec_costs_its_message_alone() {
+    let mut target = Target::start().await;
+    let node = &target.node;
+    node.register::<Note, _>("/user/panics", |_| panic!("a mailbox that panics")).expect("free");
+    node.register::<Bomb, _>("/user/bomb", |_| {}).expect("a free path");
+    let fuse = node.actor::<Note, _>("/user/fuse", async |_: Note, _: &mut _| {});
+    let _fuse = fuse.accept::<Fuse>().spawn().expect("a free path");
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    let mut bystander = Raw::join(&target.node, follower(1)).await;
+    let cases = [
+        ("/user/panics", NOTE, payload("ouch"), Reason::Panicked),
+        ("/user/bomb", "bincode:hostile.v1.Bomb", Vec::new(), Reason::Undecodable),
+        ("/user/fuse", "bincode:hostile.v1.Fuse", Vec::new(), Reason::Panicked),
+    ];
+    for (number, (path, name, bytes, reason)) in (1..).zip(cases) {
+        let (path_id, name_id) = (2 * number, 2 * number + 1);
+        raw.send(&[raw::define(path_id, path), raw::define(name_id, name)].concat()).await;
+        let by_id = raw::tell_by_id(path_id, name_id, &bytes);
+        for frame in [raw::tell(path, name, &bytes), by_id] {
+            raw.send(&[note("before"), frame.clone(), frame, note("behind")].concat()).await;
+            target.hears("before").await;
+            target.hears("behind").await;
+            for _ in 0..2 {
+                assert_eq!(target.dead_letter().await.reason, reason, "{path}");
+            }
+            bystander.send(&note("undisturbed")).await;
+            target.hears("undisturbed").await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_actor_that_panics_stops_alone() {
     let mut target = Target::start().await;
     let fragile = target.node.spawn("/user/fragile", async |note: Note, _: &mut _| {
