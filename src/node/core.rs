@@ -46,6 +46,8 @@ pub(crate) struct Core {
     /// Limits the log lines that peers' faults cause.
     pub(crate) log: LogLimit,
     peers: DashMap<Address, Arc<Peer>>,
+    /// What was counted of peers that are forgotten.
+    pub(crate) departed: Departed,
     /// This node as its own peer.
     own: OnceLock<Arc<Peer>>,
     /// Ends the listener and stops new peers; the first step of a shutdown.
@@ -67,6 +69,16 @@ pub(crate) struct Counters {
     pub(crate) unknown_frames: AtomicU64,
     pub(crate) fenced_frames: AtomicU64,
     pub(crate) handshakes_refused: AtomicU64,
+}
+
+/// Counts what forgotten peers sent and received, so that the statistics never go back.
+#[derive(Debug, Default)]
+pub(crate) struct Departed {
+    pub(crate) tells: AtomicU64,
+    pub(crate) replies: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
 }
 
 /// What the builder gathered for a core.
@@ -96,6 +108,7 @@ impl Core {
             gossip: parts.gossip,
             counters: Counters::default(),
             peers: DashMap::new(),
+            departed: Departed::default(),
             own: OnceLock::from(Arc::new(own)),
             closing: cancel.child_token(),
             cancel,
@@ -122,6 +135,7 @@ impl Core {
         if let Some(peer) = self.peers.view(address, |_, peer| Arc::clone(peer)) {
             return Ok(peer);
         }
+        self.make_room();
         self.check_peer(address)?;
         let (inputs, receiver) = mpsc::channel(driver::INPUTS);
         let made = Arc::new(Peer::new(address.clone(), &self.settings, Some(inputs)));
@@ -234,6 +248,20 @@ impl Core {
         peer.asks.complete(correlation, answer);
     }
 
+    /// Forgets one peer that nobody uses, if as many are known as may be: whoever has called here once, or was
+    /// made up by a caller, must not keep others out for ever.
+    fn make_room(&self) {
+        if self.peers.len() <= self.settings.inbound.max_peers {
+            return;
+        }
+        let idle = self.peers.iter().find(|entry| entry.value().is_unused());
+        let Some(address) = idle.map(|entry| entry.key().clone()) else { return };
+        if let Some((_, peer)) = self.peers.remove_if(&address, |_, peer| peer.is_unused()) {
+            self.departed.add(&peer);
+            driver::stop(&peer);
+        }
+    }
+
     fn check_peer(&self, address: &Address) -> Result<(), ResolveError> {
         let limit = self.settings.inbound.max_peers;
         if self.closing.is_cancelled() {
@@ -285,6 +313,17 @@ impl Counters {
         if count > 0 {
             counter.fetch_add(count, Ordering::Relaxed);
         }
+    }
+}
+
+impl Departed {
+    fn add(&self, peer: &Peer) {
+        let counts = peer.outbox.counts();
+        Counters::add(&self.tells, counts.tells);
+        Counters::add(&self.replies, counts.replies);
+        Counters::add(&self.lost, counts.lost);
+        Counters::add(&self.bytes_in, peer.bytes_in.load(Ordering::Relaxed));
+        Counters::add(&self.bytes_out, peer.bytes_out.load(Ordering::Relaxed));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -76,6 +76,15 @@ impl Peer {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
+    }
+
+    /// Tells whether nobody talks to this peer or holds a handle to it, so that it may be forgotten.
+    pub(crate) fn is_unused(self: &Arc<Self>) -> bool {
+        let Some(inputs) = &self.inputs else { return false };
+        Arc::strong_count(self) <= HELD_AT_REST
+            && inputs.capacity() == inputs.max_capacity()
+            && self.view().state == AssociationState::Idle
+            && self.outbox.is_empty()
     }
 
     /// Gives the gate for inbound frames.
@@ -152,3 +161,6 @@ impl fmt::Debug for Peer {
         f.debug_struct("Peer").field("address", &self.address).finish_non_exhaustive()
     }
 }
+
+/// Who holds a peer that nobody uses: the table of peers once, its driver twice.
+const HELD_AT_REST: usize = 3;

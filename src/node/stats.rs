@@ -95,6 +95,11 @@ impl Stats {
             handshakes_refused: counters.handshakes_refused.load(Ordering::Relaxed),
             unknown_frames: counters.unknown_frames.load(Ordering::Relaxed),
             fenced_links: counters.fenced_frames.load(Ordering::Relaxed),
+            tells_sent: core.departed.tells.load(Ordering::Relaxed),
+            replies_sent: core.departed.replies.load(Ordering::Relaxed),
+            possibly_lost: core.departed.lost.load(Ordering::Relaxed),
+            bytes_received: core.departed.bytes_in.load(Ordering::Relaxed),
+            bytes_sent: core.departed.bytes_out.load(Ordering::Relaxed),
             ..Self::default()
         };
         for peer in core.remote_peers().iter().chain([&core.own_peer()]) {

@@ -301,6 +301,35 @@ async fn many_names_for_few_actors_hold_little_memory() {
     target.hears("literal").await;
 }
 
+#[tokio::test]
+async fn strangers_that_come_and_go_leave_room_for_others() {
+    let target = Target::start_with(|s| {
+        s.inbound.max_peers = 8;
+        s.association.give_up_after = Duration::from_millis(10);
+        s.association.backoff_max = s.association.backoff_min;
+    })
+    .await;
+    for port in 1..=64 {
+        let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
+        let claims = Unique { address, uid: 1 };
+        soon(async {
+            // Room is made as soon as one of the earlier strangers is given up.
+            loop {
+                let mut raw = Raw::connect(&target.node, claims.clone()).await;
+                raw.send(&raw.hello().frame()).await;
+                match raw.control().await {
+                    Some(Control::Welcome(_)) => break,
+                    Some(Control::Refuse(Refusal::TooManyPeers)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+        .await;
+    }
+    target.serves_a_healthy_peer().await;
+    assert!(target.node.associations().len() <= 8);
+}
+
 /// Finds dead links soon, yet not on a busy machine's first hiccup.
 fn lively(settings: &mut tellwire::Settings) {
     settings.association.ping_interval = Duration::from_millis(300);
