@@ -323,6 +323,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.core.closing.cancel();
         self.core.cancel.cancel();
+        // A mailbox may hold a ref of this node, which holds the core, which would hold the mailbox for ever.
+        self.core.directory.clear();
     }
 }
 
