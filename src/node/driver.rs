@@ -114,6 +114,10 @@ impl Driver {
             Input::Flushed { link } => self.machine.handle_flushed(link),
             Input::Stop => {
                 let queued = self.peer.outbox.counts().queued_frames;
+                if queued > 0 {
+                    // What was told a moment ago has not been noticed yet; the stop came first.
+                    self.machine.handle_demand(now());
+                }
                 self.machine.handle_stop(now(), queued);
             }
         }
