@@ -283,7 +283,7 @@ pub(crate) async fn until_accounted(sender: &Node, receiver: &Node) {
 }
 
 /// Waits until something that has no wake-up of its own is so.
-pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let polling = async {
         while !is_so() {
             pause().await;
