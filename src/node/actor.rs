@@ -16,7 +16,7 @@ use crate::codec::RemoteMessage;
 use crate::event::{DeadLetter, Reason};
 use crate::node::ask::{Answer, Completion};
 use crate::node::core::Core;
-use crate::node::directory::{Acceptor, Entry, RegisterError, acceptor};
+use crate::node::directory::{Acceptor, Place, RegisterError, acceptor};
 use crate::node::mailbox::{Delivery, Inbox, MailboxSender, ReplyTo, bounded};
 use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
 use crate::path::{ActorPath, IntoActorPath};
@@ -218,7 +218,7 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
         if core.closing.is_cancelled() {
             return Err(RegisterError::Stopped);
         }
-        let entry = core.directory.insert(&path, acceptors)?;
+        let place = core.directory.insert(&path, acceptors)?;
         let (stop, stopped) = (core.cancel.child_token(), CancellationToken::new());
         let context = Context {
             core: Arc::clone(&core),
@@ -228,7 +228,7 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
             wait: None,
             is_stopping: false,
         };
-        let task = Task { actor, inbox, context, entry, _stopped: stopped.clone().drop_guard() };
+        let task = Task { actor, inbox, context, place, _stopped: stopped.clone().drop_guard() };
         core.spawn_careful(task.run(stop.clone()));
         Ok(LocalActor { path, stop, stopped })
     }
@@ -239,7 +239,7 @@ struct Task<T, A> {
     actor: A,
     inbox: Inbox<T>,
     context: Context,
-    entry: Arc<Entry>,
+    place: Arc<Place>,
     /// Tells the handle, whatever ends the task.
     _stopped: tokio_util::sync::DropGuard,
 }
@@ -283,7 +283,7 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
     fn end(mut self) {
         let core = Arc::clone(&self.context.core);
         let path = self.context.path.clone();
-        core.directory.remove_entry(path.local(), &self.entry);
+        core.directory.remove_place(path.local(), &self.place);
         for delivery in self.inbox.close() {
             core.observers.dead_letter(Reason::ActorStopped, 1, || DeadLetter {
                 target: Some(path.clone()),

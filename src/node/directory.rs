@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
@@ -21,14 +21,22 @@ use crate::path::{ActorPath, PathError};
 /// Knows the local actors.
 #[derive(Debug, Default)]
 pub struct Directory {
-    entries: DashMap<Box<str>, Arc<Entry>>,
+    entries: DashMap<Box<str>, Entry>,
 }
 
 /// One registered path.
 #[derive(Debug)]
-pub(crate) struct Entry {
+struct Entry {
     acceptors: Vec<Box<dyn Acceptor>>,
+    place: Arc<Place>,
+}
+
+/// Is what outlives a registration in the routes that lead there: whether it still stands.
+#[derive(Debug)]
+pub(crate) struct Place {
     is_registered: AtomicBool,
+    /// Several message types go in here, whose order is kept.
+    is_shared: bool,
 }
 
 /// Says why a path could not be registered; nothing was changed.
@@ -58,7 +66,7 @@ pub enum RegisterError {
 /// Takes one message type for a registered path, whatever the mailbox behind.
 pub(crate) trait Acceptor: Send + Sync {
     fn accepts(&self, codec: &CodecEntry) -> bool;
-    fn route(&self, codec: &'static CodecEntry, entry: Arc<Entry>) -> Box<dyn Route>;
+    fn route(&self, codec: &'static CodecEntry, place: Arc<Place>) -> Box<dyn Route>;
 }
 
 /// Carries the messages of one type to one actor.
@@ -103,13 +111,14 @@ impl Directory {
         &self,
         path: &ActorPath,
         acceptors: Vec<Box<dyn Acceptor>>,
-    ) -> Result<Arc<Entry>, RegisterError> {
-        let entry = Arc::new(Entry { acceptors, is_registered: AtomicBool::new(true) });
+    ) -> Result<Arc<Place>, RegisterError> {
+        let is_shared = acceptors.len() > 1;
+        let place = Arc::new(Place { is_registered: AtomicBool::new(true), is_shared });
         match self.entries.entry(path.local().into()) {
             Slot::Occupied(_) => Err(RegisterError::Taken { path: path.clone() }),
             Slot::Vacant(slot) => {
-                slot.insert(Arc::clone(&entry));
-                Ok(entry)
+                slot.insert(Entry { acceptors, place: Arc::clone(&place) });
+                Ok(place)
             }
         }
     }
@@ -117,23 +126,24 @@ impl Directory {
     /// Ends the registration at a local path; tells whether there was one.
     pub(crate) fn remove(&self, local: &str) -> bool {
         let removed = self.entries.remove(local);
-        removed.is_some_and(|(_, entry)| entry.end())
+        removed.is_some_and(|(_, entry)| entry.place.end())
     }
 
     /// Ends exactly this registration, not one that has taken its place.
-    pub(crate) fn remove_entry(&self, local: &str, entry: &Arc<Entry>) {
-        let removed = self.entries.remove_if(local, |_, present| Arc::ptr_eq(present, entry));
+    pub(crate) fn remove_place(&self, local: &str, place: &Arc<Place>) {
+        let removed = self.entries.remove_if(local, |_, entry| Arc::ptr_eq(&entry.place, place));
         if removed.is_some() {
-            entry.end();
+            place.end();
         }
     }
 
     /// Ends every registration.
     pub(crate) fn clear(&self) {
-        self.entries.retain(|_, entry| {
-            entry.end();
-            false
-        });
+        // One by one: dropping a mailbox may run code that comes back here.
+        let all: Vec<Box<str>> = self.entries.iter().map(|entry| entry.key().clone()).collect();
+        for local in all {
+            self.remove(&local);
+        }
     }
 
     /// Counts the registered paths.
@@ -160,16 +170,17 @@ impl Directory {
         local: &str,
         codec: Option<&'static CodecEntry>,
     ) -> Result<Box<dyn Route>, Reason> {
-        let entry = self.entries.view(local, |_, entry| Arc::clone(entry));
-        let entry = entry.ok_or(Reason::UnknownPath)?;
-        let codec = codec.ok_or(Reason::UnknownManifest)?;
-        let acceptor = entry.acceptors.iter().find(|acceptor| acceptor.accepts(codec));
-        let acceptor = acceptor.ok_or(Reason::NotAccepted)?;
-        Ok(acceptor.route(codec, Arc::clone(&entry)))
+        let route = |_: &Box<str>, entry: &Entry| {
+            let codec = codec.ok_or(Reason::UnknownManifest)?;
+            let acceptor = entry.acceptors.iter().find(|acceptor| acceptor.accepts(codec));
+            let acceptor = acceptor.ok_or(Reason::NotAccepted)?;
+            Ok(acceptor.route(codec, Arc::clone(&entry.place)))
+        };
+        self.entries.view(local, route).unwrap_or(Err(Reason::UnknownPath))
     }
 }
 
-impl Entry {
+impl Place {
     fn end(&self) -> bool {
         self.is_registered.swap(false, Ordering::AcqRel)
     }
@@ -194,11 +205,11 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
         codec.decodes::<M>()
     }
 
-    fn route(&self, codec: &'static CodecEntry, entry: Arc<Entry>) -> Box<dyn Route> {
+    fn route(&self, codec: &'static CodecEntry, place: Arc<Place>) -> Box<dyn Route> {
         Box::new(TypedRoute::<M, T> {
             codec,
-            entry,
-            mailbox: Arc::clone(&self.mailbox),
+            place,
+            mailbox: Arc::downgrade(&self.mailbox),
             batch: VecDeque::new(),
             refused: Vec::new(),
             message: PhantomData,
@@ -208,8 +219,9 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
 
 struct TypedRoute<M, T> {
     codec: &'static CodecEntry,
-    entry: Arc<Entry>,
-    mailbox: Arc<dyn Mailbox<T>>,
+    place: Arc<Place>,
+    /// Weak, so that the mailbox ends with its registration and not with the last link that used it.
+    mailbox: Weak<dyn Mailbox<T>>,
     batch: VecDeque<Delivery<T>>,
     refused: Vec<Refused<T>>,
     message: PhantomData<fn(M)>,
@@ -232,8 +244,12 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64 {
         let offered = self.batch.len();
         let mut lost = 0;
+        let Some(mailbox) = self.mailbox.upgrade() else {
+            self.batch.drain(..).for_each(|delivery| failed(untaken(&Ok(()), delivery)));
+            return 0;
+        };
         while !self.batch.is_empty() {
-            let (mailbox, batch, refused) = (&self.mailbox, &mut self.batch, &mut self.refused);
+            let (batch, refused) = (&mut self.batch, &mut self.refused);
             let before = batch.len();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 mailbox.try_deliver_batch(batch, refused);
@@ -256,11 +272,11 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     }
 
     fn is_current(&self) -> bool {
-        self.entry.is_registered.load(Ordering::Acquire)
+        self.place.is_registered.load(Ordering::Acquire)
     }
 
     fn shares_mailbox(&self) -> bool {
-        self.entry.acceptors.len() > 1
+        self.place.is_shared
     }
 }
 

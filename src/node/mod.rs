@@ -168,6 +168,8 @@ impl Node {
 
     /// Ends the registration at a local path; tells whether there was one. Later tells become dead letters.
     ///
+    /// The node lets go of the mailbox: a channel ends, and an actor stops after what waits for it.
+    ///
     /// # Errors
     /// [`RegisterError`] if the path breaks the grammar or is on another node.
     pub fn unregister(&self, path: impl IntoActorPath) -> Result<bool, RegisterError> {
