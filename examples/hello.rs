@@ -1,6 +1,7 @@
 //! Two nodes in one process: a message there, a reply back.
 //!
 //! `cargo run --example hello`
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
 
