@@ -180,7 +180,8 @@ impl Outbox {
         self.append_control(limit, |out| frame::encode_gossip(pdu, out))
     }
 
-    /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed.
+    /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed. Every `take`
+    /// after its creation wakes it, polled or not.
     pub(crate) fn room(&self) -> Notified<'_> {
         self.room.notified()
     }

@@ -3,7 +3,6 @@
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -147,8 +146,12 @@ impl RemoteRef {
     /// As for [`tell`](Self::tell), except [`TellError::Full`].
     pub async fn send<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
         loop {
-            let mut room = pin!(self.peer.outbox.room());
-            room.as_mut().enable();
+            // Waiting for room is prepared only where there is none: it costs more than the tell.
+            match self.tell(message) {
+                Err(TellError::Full) => {}
+                other => return other,
+            }
+            let room = self.peer.outbox.room();
             match self.tell(message) {
                 Err(TellError::Full) => room.await,
                 other => return other,
@@ -198,8 +201,7 @@ impl RemoteRef {
     ) -> Result<OpenAsk<'_>, AskError> {
         let open = self.open_ask(completion)?;
         loop {
-            let mut room = pin!(self.peer.outbox.room());
-            room.as_mut().enable();
+            let room = self.peer.outbox.room();
             match self.offer(None, message, Some(open.header(wait))) {
                 Ok(position) => {
                     self.peer.asks.sent(open.correlation, position);
