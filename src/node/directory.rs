@@ -35,8 +35,6 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Place {
     is_registered: AtomicBool,
-    /// Several message types go in here, whose order is kept.
-    is_shared: bool,
 }
 
 /// Says why a path could not be registered; nothing was changed.
@@ -77,8 +75,6 @@ pub(crate) trait Route: Send {
     fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64;
     /// Tells whether the path is still registered as it was.
     fn is_current(&self) -> bool;
-    /// Tells whether the actor takes other message types too, so that their order must be kept across routes.
-    fn shares_mailbox(&self) -> bool;
 }
 
 /// A message that its actor did not get.
@@ -112,8 +108,7 @@ impl Directory {
         path: &ActorPath,
         acceptors: Vec<Box<dyn Acceptor>>,
     ) -> Result<Arc<Place>, RegisterError> {
-        let is_shared = acceptors.len() > 1;
-        let place = Arc::new(Place { is_registered: AtomicBool::new(true), is_shared });
+        let place = Arc::new(Place { is_registered: AtomicBool::new(true) });
         match self.entries.entry(path.local().into()) {
             Slot::Occupied(_) => Err(RegisterError::Taken { path: path.clone() }),
             Slot::Vacant(slot) => {
@@ -273,10 +268,6 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
 
     fn is_current(&self) -> bool {
         self.place.is_registered.load(Ordering::Acquire)
-    }
-
-    fn shares_mailbox(&self) -> bool {
-        self.place.is_shared
     }
 }
 

@@ -20,6 +20,7 @@ use crate::node::link::now;
 use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::peers::{Gate, Peer};
 use crate::node::refusals::Refusals;
+use crate::node::routes::{Before, Key, Routes};
 use crate::node::sink::InboundTell;
 use crate::path::ActorPath;
 use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
@@ -34,11 +35,7 @@ pub(crate) struct Dispatcher {
     from: Option<UniqueAddress>,
     dictionary: Dictionary,
     senders: HashMap<TextId, ActorPath>,
-    routes: HashMap<(TextId, TextId), Box<dyn Route>>,
-    /// The routes that hold messages, in the order in which they got their first.
-    filled: Vec<(TextId, TextId)>,
-    /// Counts the messages that they hold together.
-    batched: usize,
+    routes: Routes,
     tally: Tally,
     refusals: Refusals,
 }
@@ -78,9 +75,7 @@ impl Dispatcher {
             from,
             dictionary: Dictionary::new(),
             senders: HashMap::new(),
-            routes: HashMap::new(),
-            filled: Vec::new(),
-            batched: 0,
+            routes: Routes::default(),
             tally: Tally::default(),
             refusals: Refusals::default(),
         }
@@ -221,56 +216,39 @@ impl Dispatcher {
     fn tell_warm(
         &mut self,
         header: &TellHeader<'_>,
-        key: (TextId, TextId),
+        key: Key,
         payload: &[u8],
     ) -> Result<(), FrameFault> {
         let envelope = self.envelope(header)?;
-        let is_known = self.routes.get(&key).is_some_and(|route| route.is_current());
-        if !is_known {
-            let ended = self.flush();
-            self.report(ended);
-            if self.routes.len() >= MAX_ROUTES {
-                // Nothing is lost: a route is found again at the next message.
-                self.routes.clear();
-            }
-            match self.resolve_route(key)? {
-                Ok(route) => drop(self.routes.insert(key, route)),
-                Err(reason) => {
-                    let failure = Failure { reason, detail: None, envelope };
-                    let ended = Ended::new(self, key, failure);
-                    self.report(vec![ended]);
-                    return Ok(());
+        match self.routes.before(key) {
+            Before::Nothing => {}
+            Before::Flush => self.flush_and_report(),
+            Before::Resolve => {
+                self.flush_and_report();
+                match self.resolve_route(key)? {
+                    Ok(route) => self.routes.insert(key, route),
+                    Err(reason) => {
+                        let failure = Failure { reason, detail: None, envelope };
+                        let ended = vec![Ended::new(self, key, failure)];
+                        self.report(ended);
+                        return Ok(());
+                    }
                 }
             }
         }
-        let shares = self.routes.get(&key).is_some_and(|route| route.shares_mailbox());
-        if shares && self.filled.iter().any(|other| *other != key) {
-            let ended = self.flush();
+        if let Err(failure) = self.routes.push(key, payload, envelope) {
+            let ended = vec![Ended::new(self, key, failure)];
             self.report(ended);
         }
-        let Some(route) = self.routes.get_mut(&key) else { return Ok(()) };
-        match route.push(payload, envelope) {
-            Ok(()) => {
-                if self.filled.last() != Some(&key) && !self.filled.contains(&key) {
-                    self.filled.push(key);
-                }
-                self.batched += 1;
-                if self.batched >= MAX_BATCH {
-                    let ended = self.flush();
-                    self.report(ended);
-                }
-            }
-            Err(failure) => {
-                let ended = Ended::new(self, key, failure);
-                self.report(vec![ended]);
-            }
+        if self.routes.is_brimful() {
+            self.flush_and_report();
         }
         Ok(())
     }
 
     fn resolve_route(
         &self,
-        (target, manifest): (TextId, TextId),
+        (target, manifest): Key,
     ) -> Result<Result<Box<dyn Route>, Reason>, FrameFault> {
         let target = self.dictionary.get(target)?;
         let codec = self.core.registry.find(self.dictionary.get(manifest)?);
@@ -364,15 +342,16 @@ impl Dispatcher {
 
     /// Hands every batch over; gives what was not taken.
     fn flush(&mut self) -> Vec<Ended> {
-        self.batched = 0;
-        let mut ended = Vec::new();
-        for key in std::mem::take(&mut self.filled) {
-            let Some(mut route) = self.routes.remove(&key) else { continue };
-            let taken = route.flush(&mut |failure| ended.push(Ended::new(self, key, failure)));
-            self.tally.delivered += taken;
-            self.routes.insert(key, route);
-        }
+        let (mut ended, mut routes) = (Vec::new(), std::mem::take(&mut self.routes));
+        let taken = routes.flush(|key, failure| ended.push(Ended::new(self, key, failure)));
+        self.routes = routes;
+        self.tally.delivered += taken;
         ended
+    }
+
+    fn flush_and_report(&mut self) {
+        let ended = self.flush();
+        self.report(ended);
     }
 
     fn report(&mut self, ended: Vec<Ended>) {
@@ -401,8 +380,7 @@ impl Dispatcher {
 
     /// Ends a read's worth: batches go out, counters and acknowledgement are brought up to date.
     fn finish(&mut self, gate: &mut MutexGuard<'_, Gate>) {
-        let ended = self.flush();
-        self.report(ended);
+        self.flush_and_report();
         self.tell_refusals();
         let tally = std::mem::take(&mut self.tally);
         let counters = &self.core.counters;
@@ -428,11 +406,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn new(
-        dispatcher: &Dispatcher,
-        (target, manifest): (TextId, TextId),
-        failure: Failure,
-    ) -> Self {
+    fn new(dispatcher: &Dispatcher, (target, manifest): Key, failure: Failure) -> Self {
         let text = |id| dispatcher.dictionary.get(id).unwrap_or_default().to_owned();
         Self { target: text(target), wire_name: text(manifest), failure }
     }
@@ -454,9 +428,5 @@ impl Ended {
     }
 }
 
-/// Routes that a link may hold; a peer can name one actor in many ways.
-const MAX_ROUTES: usize = 1024;
-/// Messages that the routes of a link may hold together; bounds what each of them keeps reserved.
-const MAX_BATCH: usize = 512;
 /// Frames after which the peer is told how many were received.
 const ACKNOWLEDGE_EVERY: u64 = 4096;

@@ -19,6 +19,7 @@ mod outbox;
 mod peers;
 mod refusals;
 mod remote_ref;
+mod routes;
 mod sink;
 mod stats;
 

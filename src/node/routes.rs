@@ -1,0 +1,200 @@
+//! Keeps the resolved routes of one link, found by a pair of dictionary ids without hashing.
+//!
+//! A peer chooses the ids, so the table is indexed by them: no choice makes it slow. It is bounded in routes and in
+//! the messages that they hold together.
+
+use crate::node::directory::{Failure, Route};
+use crate::node::mailbox::Envelope;
+use crate::wire::TextId;
+
+/// Names a route: the target's id and the manifest's.
+pub(crate) type Key = (TextId, TextId);
+
+/// Keeps the resolved routes of one link.
+#[derive(Default)]
+pub(crate) struct Routes {
+    /// By the target's id; each has about as many as its actor has message types.
+    by_target: Vec<Vec<Warm>>,
+    /// The routes that hold messages, in the order in which they got their first.
+    filled: Vec<Key>,
+    /// Counts the routes.
+    len: usize,
+    /// Counts the messages that the routes hold.
+    held: usize,
+}
+
+/// Says what must happen before a message takes its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing.
+    Nothing,
+    /// Messages of other types for the same actor wait: they are to be flushed, or it would overtake them.
+    Flush,
+    /// There is no route, or its registration has ended: resolve it, behind what waits.
+    Resolve,
+}
+
+struct Warm {
+    manifest: TextId,
+    route: Box<dyn Route>,
+    is_filled: bool,
+}
+
+impl Routes {
+    /// Adds a route, in place of one whose registration has ended; call it only when no route holds a message.
+    pub(crate) fn insert(&mut self, (target, manifest): Key, route: Box<dyn Route>) {
+        if self.len >= MAX_ROUTES {
+            // Nothing is lost: a route is found again at the next message.
+            *self = Self::default();
+        }
+        if self.by_target.len() <= target.index() {
+            self.by_target.resize_with(target.index() + 1, Vec::new);
+        }
+        let Some(routes) = self.by_target.get_mut(target.index()) else { return };
+        let before = routes.len();
+        routes.retain(|warm| warm.manifest != manifest);
+        routes.push(Warm { manifest, route, is_filled: false });
+        self.len += routes.len() - before;
+    }
+
+    /// Decodes a message into the batch of its route; does nothing without one.
+    pub(crate) fn push(
+        &mut self,
+        key: Key,
+        payload: &[u8],
+        envelope: Envelope,
+    ) -> Result<(), Failure> {
+        let Some(warm) = find(&mut self.by_target, key) else { return Ok(()) };
+        warm.route.push(payload, envelope)?;
+        self.held += 1;
+        if !warm.is_filled {
+            warm.is_filled = true;
+            self.filled.push(key);
+        }
+        Ok(())
+    }
+
+    /// Hands every batch over; gives how many messages were taken, and shows the others to `failed`.
+    pub(crate) fn flush(&mut self, mut failed: impl FnMut(Key, Failure)) -> u64 {
+        let mut taken = 0;
+        self.held = 0;
+        for key in self.filled.drain(..) {
+            if let Some(warm) = find(&mut self.by_target, key) {
+                warm.is_filled = false;
+                taken += warm.route.flush(&mut |failure| failed(key, failure));
+            }
+        }
+        taken
+    }
+
+    /// Tells whether the routes hold as many messages as they may: they are to be flushed.
+    pub(crate) fn is_brimful(&self) -> bool {
+        self.held >= MAX_HELD
+    }
+
+    /// Says what must happen before a message takes its route.
+    pub(crate) fn before(&self, (target, manifest): Key) -> Before {
+        let routes = self.by_target.get(target.index()).map(Vec::as_slice).unwrap_or_default();
+        match routes.iter().find(|warm| warm.manifest == manifest) {
+            Some(warm) if warm.route.is_current() => {}
+            Some(_) | None => return Before::Resolve,
+        }
+        let others_wait = routes.iter().any(|warm| warm.is_filled && warm.manifest != manifest);
+        if others_wait { Before::Flush } else { Before::Nothing }
+    }
+}
+
+fn find(by_target: &mut [Vec<Warm>], (target, manifest): Key) -> Option<&mut Warm> {
+    by_target.get_mut(target.index())?.iter_mut().find(|warm| warm.manifest == manifest)
+}
+
+/// Routes that a link may have; a peer can name one actor in many ways.
+const MAX_ROUTES: usize = 1024;
+/// Messages that the routes of a link may hold together; bounds what each of them keeps reserved.
+const MAX_HELD: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    type Seen = Arc<Mutex<Vec<(&'static str, u8)>>>;
+
+    /// Notes what reaches it under its name.
+    struct Noting {
+        name: &'static str,
+        batch: Vec<u8>,
+        seen: Seen,
+        is_current: bool,
+    }
+
+    impl Route for Noting {
+        fn push(&mut self, payload: &[u8], _: Envelope) -> Result<(), Failure> {
+            self.batch.extend(payload);
+            Ok(())
+        }
+
+        fn flush(&mut self, _: &mut dyn FnMut(Failure)) -> u64 {
+            let batch = std::mem::take(&mut self.batch);
+            let taken = batch.len() as u64;
+            self.seen.lock().unwrap().extend(batch.into_iter().map(|byte| (self.name, byte)));
+            taken
+        }
+
+        fn is_current(&self) -> bool {
+            self.is_current
+        }
+    }
+
+    fn id(number: u16) -> TextId {
+        TextId::new(number).unwrap()
+    }
+
+    fn insert(routes: &mut Routes, key: (u16, u16), name: &'static str, seen: &Seen) {
+        let seen = Arc::clone(seen);
+        let route = Noting { name, batch: Vec::new(), seen, is_current: name != "ended" };
+        routes.insert((id(key.0), id(key.1)), Box::new(route));
+    }
+
+    #[test]
+    fn batches_go_out_in_the_order_in_which_they_began() {
+        let (mut routes, seen) = (Routes::default(), Seen::default());
+        insert(&mut routes, (1, 9), "first", &seen);
+        insert(&mut routes, (1000, 9), "second", &seen);
+        for (target, byte) in [(1000, 1), (1, 2), (1000, 3)] {
+            routes.push((id(target), id(9)), &[byte], Envelope::default()).unwrap();
+        }
+        assert_eq!(routes.flush(|_, _| unreachable!()), 3);
+        assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 3), ("first", 2)]);
+        assert_eq!(routes.flush(|_, _| unreachable!()), 0);
+    }
+
+    #[test]
+    fn another_type_for_the_same_actor_waits_for_a_flush() {
+        let (mut routes, seen) = (Routes::default(), Seen::default());
+        insert(&mut routes, (1, 8), "one type", &seen);
+        insert(&mut routes, (1, 9), "other type", &seen);
+        insert(&mut routes, (2, 8), "other actor", &seen);
+        routes.push((id(1), id(8)), &[1], Envelope::default()).unwrap();
+        assert_eq!(routes.before((id(1), id(8))), Before::Nothing);
+        assert_eq!(routes.before((id(2), id(8))), Before::Nothing);
+        assert_eq!(routes.before((id(1), id(9))), Before::Flush);
+        routes.flush(|_, _| unreachable!());
+        assert_eq!(routes.before((id(1), id(9))), Before::Nothing);
+    }
+
+    #[test]
+    fn a_route_is_resolved_anew_when_its_registration_has_ended() {
+        let (mut routes, seen) = (Routes::default(), Seen::default());
+        let key = (id(3), id(4));
+        assert_eq!(routes.before(key), Before::Resolve);
+        insert(&mut routes, (3, 4), "ended", &seen);
+        assert_eq!(routes.before(key), Before::Resolve);
+        insert(&mut routes, (3, 4), "new", &seen);
+        assert_eq!(routes.before(key), Before::Nothing);
+        routes.push(key, &[5], Envelope::default()).unwrap();
+        assert_eq!(routes.flush(|_, _| unreachable!()), 1);
+        assert_eq!(*seen.lock().unwrap(), [("new", 5)]);
+    }
+}
