@@ -57,7 +57,7 @@ use self::grammar::{
 /// # Ok::<(), tellwire::address::AddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint(Spelling);
+pub struct Endpoint(Arc<Spelling>);
 
 impl Endpoint {
     /// Builds an endpoint from its parts; an IPv6 host may come with or without brackets.
@@ -107,7 +107,7 @@ impl FromStr for Endpoint {
 /// The port is never 0, because others must be able to dial it. Cloning is cheap.
 /// Addresses are ordered by host, port (as a number), system and scheme.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(Spelling);
+pub struct Address(Arc<Spelling>);
 
 impl Address {
     /// Builds an address from its parts; an IPv6 host may come with or without brackets.
@@ -216,10 +216,10 @@ impl FromStr for UniqueAddress {
 }
 
 /// Holds a canonical text and where its parts are; endpoint and address differ in the system.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 struct Spelling {
     /// `scheme "://" [system "@"] host ":" port`, every part checked and canonical.
-    text: Arc<str>,
+    text: Box<str>,
     /// Where the scheme ends.
     scheme_end: usize,
     /// Where the host begins, bracket included.
@@ -230,17 +230,17 @@ struct Spelling {
 
 impl Spelling {
     /// Joins parts that have been checked; `host` is canonical and has its brackets.
-    fn join(scheme: &str, system: Option<&str>, host: &str, port: u16) -> Self {
+    fn join(scheme: &str, system: Option<&str>, host: &str, port: u16) -> Arc<Self> {
         let before_host = match system {
             Some(system) => format!("{scheme}://{system}@"),
             None => format!("{scheme}://"),
         };
-        Self {
+        Arc::new(Self {
             text: format!("{before_host}{host}:{port}").into(),
             scheme_end: scheme.len(),
             host_start: before_host.len(),
             port,
-        }
+        })
     }
 
     fn scheme(&self) -> &str {

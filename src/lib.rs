@@ -53,7 +53,6 @@
 //!
 //! `tcp` (default) brings TCP links; in-process links are always there. `testkit` brings what your own tests need.
 #![forbid(unsafe_code)]
-#![warn(clippy::print_stdout)]
 
 pub mod address;
 mod association;

@@ -165,13 +165,13 @@ impl Directory {
         local: &str,
         codec: Option<&'static CodecEntry>,
     ) -> Result<Box<dyn Route>, Reason> {
-        let route = |_: &Box<str>, entry: &Entry| {
+        let route = |entry: &Entry| {
             let codec = codec.ok_or(Reason::UnknownManifest)?;
             let acceptor = entry.acceptors.iter().find(|acceptor| acceptor.accepts(codec));
             let acceptor = acceptor.ok_or(Reason::NotAccepted)?;
             Ok(acceptor.route(codec, Arc::clone(&entry.place)))
         };
-        self.entries.view(local, route).unwrap_or(Err(Reason::UnknownPath))
+        self.entries.view(local, |_, entry| route(entry)).unwrap_or(Err(Reason::UnknownPath))
     }
 }
 
