@@ -315,7 +315,7 @@ async fn a_panic_in_a_mailbox_or_codec_costs_its_message_alone() {
     let mut bystander = Raw::join(&target.node, follower(1)).await;
     let cases = [
         ("/user/panics", NOTE, payload("ouch"), Reason::Panicked),
-        ("/user/bomb", "bincode:hostile.v1.Bomb", Vec::new(), Reason::Undecodable),
+        ("/user/bomb", "bincode:hostile.v1.Bomb", Vec::new(), Reason::Panicked),
         ("/user/fuse", "bincode:hostile.v1.Fuse", Vec::new(), Reason::Panicked),
     ];
     for (number, (path, name, bytes, reason)) in (1..).zip(cases) {
