@@ -8,6 +8,8 @@ mod descriptors;
 mod handshake;
 #[path = "hostile/links.rs"]
 mod links;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/messages.rs"]
 mod messages;
 #[path = "common/raw.rs"]

@@ -10,9 +10,8 @@ use tellwire::node::TellError;
 use tellwire::transport::{TcpSettings, TcpTransport};
 use tellwire::wire::FrameKind;
 
-use crate::messages::resident;
 use crate::raw::{self, Control, Raw, Refusal, Unique, chooser, follower, soon};
-use crate::{Healthy, NOTE, NOTES, Note, Target, note, payload};
+use crate::{Healthy, NOTE, Note, Target, note};
 
 #[tokio::test]
 async fn a_frame_above_the_limit_closes_the_link_before_its_bytes_arrive() {
@@ -23,25 +22,6 @@ async fn a_frame_above_the_limit_closes_the_link_before_its_bytes_arrive() {
         raw.send(&length.to_be_bytes()).await;
         assert_eq!(raw.control().await, None, "length {length}");
     }
-    target.serves_a_healthy_peer().await;
-}
-
-#[tokio::test]
-async fn a_length_alone_reserves_nothing() {
-    let mut target = Target::start().await;
-    let before = resident();
-    let length = u32::try_from(16 * MIB + HEADER_ROOM).unwrap().to_be_bytes();
-    let mut waiting = Vec::new();
-    for port in 1..=64 {
-        let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
-        let mut raw = Raw::join(&target.node, Unique { address, uid: 1 }).await;
-        raw.send(&note("before")).await;
-        raw.send(&length).await;
-        target.hears("before").await;
-        waiting.push(raw);
-    }
-    // Other tests run in this process too; all 64 frames together would be a gigabyte.
-    assert!(resident() < before + 256 * MIB, "{} MiB more", (resident() - before) / MIB);
     target.serves_a_healthy_peer().await;
 }
 
@@ -273,32 +253,6 @@ async fn a_goodbye_is_answered_and_the_peer_may_return() {
         raw.send(&note("back")).await;
         target.hears("back").await;
     }
-}
-
-#[tokio::test]
-async fn many_names_for_few_actors_hold_little_memory() {
-    let mut target = Target::start().await;
-    let mut raw = Raw::join(&target.node, chooser(1)).await;
-    for number in 1..=512 {
-        raw.send(&[raw::define(number, NOTES), raw::define(number + 512, NOTE)].concat()).await;
-    }
-    let before = resident();
-    let mut told = 0;
-    for target_id in 1..=512_u16 {
-        let mut bytes = Vec::new();
-        for manifest_id in 513..=1024 {
-            bytes.extend(raw::tell_by_id(target_id, manifest_id, &payload("")));
-        }
-        raw.send(&bytes).await;
-        for _ in 0..512 {
-            target.hears("").await;
-            told += 1;
-        }
-    }
-    assert_eq!(told, 512 * 512);
-    assert!(resident() < before + 32 * MIB, "{} MiB more", (resident() - before) / MIB);
-    raw.send(&raw::tell(NOTES, NOTE, &payload("literal"))).await;
-    target.hears("literal").await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tellwire::wire::{FrameKind, TellHeader, TextRef};
 use tracing::span;
 
 use crate::raw::{self, Control, PATIENCE, Raw, chooser, follower, soon};
-use crate::{Bomb, Fuse, NOTE, NOTES, Nest, Note, Target, Texts, Units, note, payload};
+use crate::{Bomb, Fuse, NOTE, NOTES, Note, Target, note, payload};
 
 #[tokio::test]
 async fn both_roles_of_a_handshake_lead_to_delivery() {
@@ -79,35 +79,6 @@ async fn a_payload_cut_at_any_length_is_undecodable() {
     let letter = target.dead_letter().await;
     assert_eq!((letter.count, letter.manifest.as_deref()), (1, Some(NOTE)));
     assert!(letter.detail.is_some());
-}
-
-#[tokio::test]
-async fn bombs_of_depth_and_length_are_undecodable() {
-    let mut target = Target::start().await;
-    target.node.register::<Nest, _>("/user/nest", |_| {}).expect("a free path");
-    target.node.register::<Units, _>("/user/units", |_| {}).expect("a free path");
-    target.node.register::<Texts, _>("/user/texts", |_| {}).expect("a free path");
-    let mut raw = Raw::join(&target.node, chooser(1)).await;
-    let before = resident();
-    let huge = |length: u64| [&[253][..], &length.to_le_bytes()].concat();
-    let nest = |bytes: usize| raw::tell("/user/nest", "bincode:hostile.v1.Nest", &vec![1; bytes]);
-    for bytes in [129, 16_000, 60_000, 900_000] {
-        raw.send(&nest(bytes)).await;
-        assert_eq!(target.dead_letter().await.reason, Reason::Undecodable, "{bytes} levels");
-    }
-    for length in [1 << 17, 1 << 36, u64::MAX] {
-        for name in ["Units", "Texts"] {
-            let path = format!("/user/{}", name.to_lowercase());
-            let manifest = format!("bincode:hostile.v1.{name}");
-            raw.send(&raw::tell(&path, &manifest, &huge(length))).await;
-            assert_eq!(target.dead_letter().await.reason, Reason::Undecodable, "{name} {length}");
-        }
-        raw.send(&raw::tell(NOTES, NOTE, &huge(length))).await;
-        assert_eq!(target.dead_letter().await.reason, Reason::Undecodable, "Note {length}");
-    }
-    raw.send(&note("defused")).await;
-    target.hears("defused").await;
-    assert!(resident() < before + 64 * MIB, "{} MiB more", (resident() - before) / MIB);
 }
 
 #[tokio::test]
@@ -397,14 +368,5 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Gives the resident memory of this process in bytes; 0 where the system does not tell.
-pub(crate) fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    kib.map_or(0, |kib: usize| kib * 1024)
-}
-
 const NOTES_LITERAL: TextRef<'static> = TextRef::Literal(NOTES);
 const NOTE_LITERAL: TextRef<'static> = TextRef::Literal(NOTE);
-const MIB: usize = 1024 * 1024;
