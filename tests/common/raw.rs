@@ -289,10 +289,18 @@ impl Raw {
         assert_eq!(read.expect("no reset"), 0, "the link ends behind a Refuse");
     }
 
+    /// Reads the node's Activate, answering the Ping by which it makes sure that a new incarnation lives.
     async fn expect_activate(&mut self) -> u64 {
-        match self.control().await {
-            Some(Control::Activate { generation, .. }) => generation,
-            other => panic!("an Activate was due, not {other:?}"),
+        loop {
+            let (kind, body) = self.next().await.expect("an Activate");
+            assert_eq!(kind, FrameKind::CONTROL);
+            match decode(&body) {
+                Control::Activate { generation, .. } => return generation,
+                Control::Ping { nonce, .. } => {
+                    self.send(&Control::Pong { nonce, received: 0 }.frame()).await;
+                }
+                other => panic!("an Activate was due, not {other:?}"),
+            }
         }
     }
 
