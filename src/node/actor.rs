@@ -215,10 +215,7 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
         let Self { core, path, actor, inbox, mailbox, acceptors } = self;
         drop(mailbox);
         let path = path?;
-        if core.closing.is_cancelled() {
-            return Err(RegisterError::Stopped);
-        }
-        let place = core.directory.insert(&path, acceptors)?;
+        let place = core.register(&path, acceptors)?;
         let (stop, stopped) = (core.cancel.child_token(), CancellationToken::new());
         let context = Context {
             core: Arc::clone(&core),

@@ -21,7 +21,7 @@ use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, Reason};
 use crate::node::ask::Answer;
 use crate::node::dead_letters::{LogLimit, Observers};
-use crate::node::directory::Directory;
+use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
 use crate::node::outbox::Undelivered;
 use crate::node::peers::Peer;
@@ -169,6 +169,21 @@ impl Core {
         let peer = self.peer(&address)?;
         let whole = if path.is_local() { path.at(&address)? } else { path };
         Ok((whole, peer))
+    }
+
+    /// Registers what takes the messages of a local path.
+    pub(crate) fn register(
+        &self,
+        path: &ActorPath,
+        acceptors: Vec<Box<dyn Acceptor>>,
+    ) -> Result<Arc<Place>, RegisterError> {
+        if self.closing.is_cancelled() {
+            return Err(RegisterError::Stopped);
+        }
+        if self.sink.is_some() {
+            return Err(RegisterError::Sink);
+        }
+        self.directory.insert(path, acceptors)
     }
 
     /// Gives every peer but this node itself.

@@ -56,6 +56,9 @@ pub enum RegisterError {
         /// The path.
         path: ActorPath,
     },
+    /// The node's tells go to a sink of its own (`NodeBuilder::sink`); the caller's fault.
+    #[error("the node's tells go to its sink, nothing can be registered")]
+    Sink,
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,

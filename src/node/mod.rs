@@ -314,10 +314,7 @@ impl Registration {
     /// [`RegisterError`]: nothing was changed.
     pub fn register(self) -> Result<ActorPath, RegisterError> {
         let path = self.path?;
-        if self.core.closing.is_cancelled() {
-            return Err(RegisterError::Stopped);
-        }
-        self.core.directory.insert(&path, self.acceptors)?;
+        self.core.register(&path, self.acceptors)?;
         Ok(path)
     }
 }
