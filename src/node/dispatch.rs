@@ -21,7 +21,7 @@ use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::peers::{Gate, Peer};
 use crate::node::refusals::Refusals;
 use crate::node::routes::{Before, Key, Routes};
-use crate::node::sink::InboundTell;
+use crate::node::sink::{DeliverError, InboundTell};
 use crate::path::ActorPath;
 use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
 
@@ -288,8 +288,9 @@ impl Dispatcher {
         failed
     }
 
-    fn deliver_to_sink(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Failure> {
+    fn deliver_to_sink(&self, tell: &Resolved<'_>, mut envelope: Envelope) -> Option<Failure> {
         let (Some(sink), Some(peer)) = (&self.core.sink, &self.from) else { return None };
+        let verdict = envelope.reply.as_mut().map(ReplyTo::await_verdict);
         let inbound = InboundTell {
             target: tell.target,
             wire_name: tell.wire_name,
@@ -299,13 +300,12 @@ impl Dispatcher {
             peer,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| sink.deliver(inbound)));
-        let error = match outcome {
-            Ok(Ok(())) => return None,
-            Ok(Err(error)) => error,
-            Err(_) => crate::node::sink::DeliverError::new(Reason::Panicked),
-        };
-        let envelope = Envelope::default();
-        Some(Failure { reason: error.reason, detail: error.detail, envelope })
+        let result = outcome.unwrap_or_else(|_| Err(DeliverError::new(Reason::Panicked)));
+        if let Some(verdict) = verdict {
+            verdict.give(result.as_ref().map_or_else(|error| error.reason, |()| Reason::NoReply));
+        }
+        let DeliverError { reason, detail } = result.err()?;
+        Some(Failure { reason, detail, envelope: Envelope::default() })
     }
 
     /// Gathers what comes along with a message.

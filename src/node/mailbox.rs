@@ -106,11 +106,37 @@ pub struct ReplyTo {
     peer: Arc<Peer>,
     correlation: u64,
     is_answered: bool,
+    verdict: Option<Arc<Mutex<Phase>>>,
+}
+
+/// Says in place of a dropped [`ReplyTo`] why there is no reply; for whoever handed it out and learns that only
+/// after the drop.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    peer: Arc<Peer>,
+    correlation: u64,
+    phase: Arc<Mutex<Phase>>,
+}
+
+/// Whether a [`Verdict`] is still to come, and who tells the asker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Pending,
+    /// The reply was dropped before the verdict, which tells the asker.
+    Dropped,
+    Given,
 }
 
 impl ReplyTo {
     pub(crate) fn new(peer: Arc<Peer>, correlation: u64) -> Self {
-        Self { peer, correlation, is_answered: false }
+        Self { peer, correlation, is_answered: false, verdict: None }
+    }
+
+    /// Keeps a drop silent until the verdict.
+    pub(crate) fn await_verdict(&mut self) -> Verdict {
+        let phase = Arc::new(Mutex::new(Phase::Pending));
+        self.verdict = Some(Arc::clone(&phase));
+        Verdict { peer: Arc::clone(&self.peer), correlation: self.correlation, phase }
     }
 
     /// Sends the reply; never waits.
@@ -138,15 +164,40 @@ impl ReplyTo {
 
     fn send_failure(&mut self, reason: Reason) {
         self.is_answered = true;
-        if self.peer.outbox.offer_failure(self.correlation, reason).is_err() {
-            tracing::debug!(peer = %self.peer.address, "an asker could not be told; its deadline will");
+        fail_ask(&self.peer, self.correlation, reason);
+    }
+
+    /// Tells whether a verdict is still to come, which then speaks for this reply.
+    fn leaves_it_to_the_verdict(&self) -> bool {
+        let Some(phase) = &self.verdict else { return false };
+        let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_pending = *phase == Phase::Pending;
+        if is_pending {
+            *phase = Phase::Dropped;
         }
+        is_pending
+    }
+}
+
+impl Verdict {
+    /// Ends the ask with `reason` if its reply was dropped; leaves it alone if it was sent, or kept for later.
+    pub(crate) fn give(self, reason: Reason) {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *phase, Phase::Given) == Phase::Dropped {
+            fail_ask(&self.peer, self.correlation, reason);
+        }
+    }
+}
+
+fn fail_ask(peer: &Peer, correlation: u64, reason: Reason) {
+    if peer.outbox.offer_failure(correlation, reason).is_err() {
+        tracing::debug!(peer = %peer.address, "an asker could not be told; its deadline will");
     }
 }
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        if !self.is_answered {
+        if !self.is_answered && !self.leaves_it_to_the_verdict() {
             let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::NoReply };
             self.send_failure(reason);
         }
