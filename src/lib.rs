@@ -63,6 +63,8 @@ pub mod node;
 pub mod path;
 pub mod prelude;
 pub mod settings;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 pub mod wire;
 
