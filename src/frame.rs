@@ -40,6 +40,7 @@ pub(crate) enum ClusterFrame<'a> {
 
 impl<'a> ClusterFrame<'a> {
     /// Parses a frame; an error is a violation of the protocol by the peer.
+    #[inline]
     pub(crate) fn parse(raw: RawFrame<'a>) -> Result<Self, FrameFault> {
         Ok(match raw.kind {
             FrameKind::TELL => {
