@@ -43,7 +43,7 @@ use crate::event::Reason;
 use crate::settings::AssociationSettings;
 
 /// Numbers the links of one association.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(u64);
 
 /// What the shell is to do next.

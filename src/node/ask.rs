@@ -78,12 +78,12 @@ impl Asks {
         drop(forgotten);
     }
 
-    /// Ends an ask; an unknown correlation is one whose caller has given up.
-    pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) {
-        let waiting = self.lock().waiting.remove(&correlation);
-        if let Some(waiting) = waiting {
-            (waiting.completion)(answer);
-        }
+    /// Ends an ask and gives its place among the frames to the peer; an unknown correlation is one whose caller
+    /// has given up.
+    pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<u64> {
+        let waiting = self.lock().waiting.remove(&correlation)?;
+        (waiting.completion)(answer);
+        waiting.position
     }
 
     /// Ends every ask whose frame is among those up to `position`.

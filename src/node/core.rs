@@ -19,7 +19,6 @@ use crate::association::Association;
 use crate::association::control::Identity;
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, Reason};
-use crate::node::ask::Answer;
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
@@ -256,11 +255,6 @@ impl Core {
             count,
             ..DeadLetter::new(reason)
         });
-    }
-
-    /// Ends an ask of this node's.
-    pub(crate) fn complete(&self, peer: &Peer, correlation: u64, answer: Answer<'_>) {
-        peer.asks.complete(correlation, answer);
     }
 
     /// Forgets one peer that nobody uses, if as many are known as may be: whoever has called here once, or was

@@ -139,7 +139,7 @@ impl Dispatcher {
                 self.tally.replies += 1;
                 let wire_name = self.dictionary.resolve(header.manifest)?;
                 let answer = Answer::Reply { wire_name, payload };
-                self.core.complete(&self.peer, header.correlation, answer);
+                self.peer.answer(header.correlation, answer);
             }
         }
         Ok(None)
@@ -151,7 +151,7 @@ impl Dispatcher {
             ControlPdu::AskFailed { correlation, reason } => {
                 if is_active {
                     let answer = Answer::Failed(reason);
-                    self.core.complete(&self.peer, correlation, answer);
+                    self.peer.answer(correlation, answer);
                 }
                 None
             }

@@ -233,6 +233,16 @@ impl Outbox {
         inner.books.received = inner.books.received.max(received.min(inner.books.written));
     }
 
+    /// Notes that the peer has received everything up to `position`, as far as it was written to its present
+    /// incarnation.
+    pub(crate) fn answered(&self, position: u64) {
+        let mut inner = self.lock();
+        let elsewhere = inner.taken - inner.books.written;
+        let written = position.saturating_sub(elsewhere).min(inner.books.written);
+        let received = written.saturating_sub(inner.books.reported);
+        inner.books.received = inner.books.received.max(received);
+    }
+
     /// Closes the books over all links before the present one: gives how many frames were lost.
     pub(crate) fn settle(&self, received: u64) -> u64 {
         let mut inner = self.lock();
@@ -540,6 +550,44 @@ const KEPT_CAPACITY: usize = 4 * 1024;
 mod tests {
     use super::*;
     use crate::settings::Settings;
+
+    fn outbox() -> Outbox {
+        Outbox::new(Settings::default().outbox)
+    }
+
+    fn offer(outbox: &Outbox) -> u64 {
+        let manifest = WireName { type_id: TypeId::of::<u8>(), codec: "c", manifest: "m" };
+        outbox.offer_reply(1, manifest, b"payload").unwrap()
+    }
+
+    /// Writes what waits to a link.
+    fn write(outbox: &Outbox) {
+        let link = LinkId::default();
+        outbox.activate(link, Arc::default());
+        outbox.take(link, &mut Batch::default(), &mut 0);
+    }
+
+    #[test]
+    fn an_answer_shows_that_everything_up_to_its_ask_has_arrived() {
+        let outbox = outbox();
+        assert_eq!([(); 4].map(|()| offer(&outbox)), [1, 2, 3, 4]);
+        write(&outbox);
+        outbox.answered(3);
+        assert_eq!(outbox.settle_unknown(), 1);
+    }
+
+    #[test]
+    fn an_answer_says_nothing_of_what_a_former_incarnation_had() {
+        let outbox = outbox();
+        offer(&outbox);
+        write(&outbox);
+        assert_eq!(outbox.new_incarnation(), 1);
+        let position = offer(&outbox);
+        offer(&outbox);
+        write(&outbox);
+        outbox.answered(position);
+        assert_eq!(outbox.settle_unknown(), 1);
+    }
 
     #[test]
     fn control_frames_for_a_former_incarnation_are_not_sent_to_the_next() {

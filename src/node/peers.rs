@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::address::{Address, UniqueAddress};
 use crate::association::{AssociationState, LinkId};
-use crate::node::ask::Asks;
+use crate::node::ask::{Answer, Asks};
 use crate::node::core::random_bits;
 use crate::node::driver::Input;
 use crate::node::outbox::{Outbox, Refused, WireName};
@@ -117,6 +117,13 @@ impl Peer {
     pub(crate) fn limit_message(&self, own: usize, theirs: u32) {
         let own = u32::try_from(own).unwrap_or(u32::MAX);
         self.max_message.store(own.min(theirs), Ordering::Relaxed);
+    }
+
+    /// Ends an ask with what the peer answered, which shows that everything up to the ask has arrived there.
+    pub(crate) fn answer(&self, correlation: u64, answer: Answer<'_>) {
+        if let Some(position) = self.asks.complete(correlation, answer) {
+            self.outbox.answered(position);
+        }
     }
 
     /// Passes an encoded reply on, under the name it came with.
