@@ -100,13 +100,13 @@ fn both_dial_and_a_dial_fails_or_is_late_in_every_order() {
 #[test]
 fn both_dial_and_a_link_breaks_in_every_order() {
     explore(40_000, Bounds { tells: [2, 2], breaks: 1, ..BOUNDS });
-    explore(40_000, Bounds { breaks: 1, late: 1, retries: 2, ..BOUNDS });
+    explore(20_000, Bounds { breaks: 1, late: 1, retries: 1, ..BOUNDS });
 }
 
 #[test]
 fn both_dial_and_one_restarts_in_every_order() {
     explore(50_000, Bounds { tells: [2, 2], restarts: 1, ..BOUNDS });
-    explore(50_000, Bounds { restarts: 1, late: 1, retries: 2, ..BOUNDS });
+    explore(20_000, Bounds { restarts: 1, late: 1, retries: 1, ..BOUNDS });
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(super) struct Pair {
     pub(super) wires: Vec<Wire>,
     pub(super) events: BTreeMap<(Instant, u64), Event>,
     scheduled: u64,
+    /// Steps since time went on.
+    idle_steps: u32,
 }
 
 impl Pair {
@@ -80,6 +82,7 @@ impl Pair {
             wires: Vec::new(),
             events: BTreeMap::new(),
             scheduled: 0,
+            idle_steps: 0,
         }
     }
 
@@ -165,6 +168,8 @@ impl Pair {
         if at > end {
             return false;
         }
+        self.idle_steps = if at > self.now { 0 } else { self.idle_steps + 1 };
+        assert!(self.idle_steps < 10_000, "time stands still in {:?}", self.states());
         self.now = self.now.max(at);
         match timer {
             Some((_, side)) => {

@@ -130,6 +130,7 @@ enum Input {
     /// The dial that is under way works or fails.
     Dialled(bool),
     Hello(Hello),
+    /// Comes on the latest link, or on one of those before it.
     Packet(u64, Packet),
     Flushed(u64),
     Pass(u64),
@@ -138,7 +139,7 @@ enum Input {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let link = || 0..8u64;
+    let link = || 0..4u64;
     prop_oneof![
         3 => Just(Input::Tell),
         6 => any::<bool>().prop_map(Input::Dialled),
@@ -232,8 +233,8 @@ fn say(
             let to = shell.identity.local.address().clone();
             shell.hello(*now, &Hello { to, ..hello }).1
         }
-        Input::Packet(link, packet) => shell.packet(*now, LinkId(link), packet),
-        Input::Flushed(link) => shell.flushed(LinkId(link)),
+        Input::Packet(back, packet) => shell.packet(*now, latest(shell, back), packet),
+        Input::Flushed(back) => shell.flushed(latest(shell, back)),
         Input::Pass(ms) => {
             *now += Duration::from_millis(ms);
             shell.timeout(*now)
@@ -244,6 +245,10 @@ fn say(
         }
         Input::Stop => shell.stop(*now),
     }
+}
+
+fn latest(shell: &Shell, back: u64) -> LinkId {
+    LinkId(shell.machine.next_link.saturating_sub(back))
 }
 
 /// The side of the hostile peer.

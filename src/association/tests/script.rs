@@ -105,6 +105,29 @@ fn demand_does_not_cut_a_back_off_short() {
 }
 
 #[test]
+fn a_timeout_before_its_time_changes_nothing() {
+    let (mut shell, now, link) = greeted();
+    let early = |shell: &mut Shell| {
+        let due = shell.machine.poll_timeout().unwrap();
+        assert_eq!(shell.timeout(due - Duration::from_millis(1)), []);
+        assert_eq!(shell.machine.poll_timeout(), Some(due));
+    };
+    early(&mut shell);
+    shell.packet(now, link, welcome(unique(BOB, 2)));
+    early(&mut shell);
+    shell.packet(now, link, Packet::End);
+    early(&mut shell);
+    let due = shell.machine.poll_timeout().unwrap();
+    let Some(Effect::Dial(link)) = shell.timeout(due).pop() else { panic!("no dial") };
+    early(&mut shell);
+    shell.dialled(due, link);
+    shell.packet(due, link, welcome(unique(BOB, 2)));
+    shell.stop(due);
+    assert_eq!(shell.machine.state(), AssociationState::Draining);
+    early(&mut shell);
+}
+
+#[test]
 fn a_dial_without_an_answer_is_ended_and_repeated() {
     let mut pair = Pair::new(1);
     pair.roads[ADA] = Road::Blackhole;

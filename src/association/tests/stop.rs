@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Road};
+use super::script::{greeted, welcome};
 use super::shell::{Effect, Packet};
 use super::watch::is_dial;
-use super::{ADA, BOB, address};
+use super::{ADA, BOB, address, unique};
 use crate::association::control::{ControlPdu, Refusal};
 use crate::association::{Action, AssociationState};
 use crate::event::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn is_close_of_both(action: &Action) -> bool {
+    matches!(action, Action::Close { why: "both sides said goodbye", .. })
+}
 
 #[test]
 fn a_stop_delivers_what_waits_and_says_goodbye() {
@@ -25,6 +30,7 @@ fn a_stop_delivers_what_waits_and_says_goodbye() {
         pair.run_for(SECOND);
         assert!(pair.shells[side].has_stopped);
         assert!(pair.has_given_up(1 - side, Reason::PeerStopped));
+        assert_eq!(pair.count(side, is_close_of_both), 1);
         assert_eq!(pair.states(), [AssociationState::Idle; 2]);
         assert_eq!(pair.open_wires(), 0);
         for side in [ADA, BOB] {
@@ -100,6 +106,18 @@ fn a_stop_ends_with_the_dial_that_fails() {
     assert!(pair.shells[ADA].has_stopped);
     assert_eq!(pair.shells[ADA].dead, [1]);
     assert_eq!(pair.count(ADA, is_dial), 1);
+}
+
+#[test]
+fn a_stop_ends_with_the_goodbye_of_the_peer() {
+    let (mut shell, now, link) = greeted();
+    shell.stop(now);
+    shell.packet(now, link, welcome(unique(BOB, 2)));
+    assert_eq!(shell.machine.state(), AssociationState::Up, "the echo is to come");
+    let goodbye = Packet::Control(ControlPdu::Goodbye);
+    let effects = shell.packet(now, link, goodbye.clone());
+    assert_eq!(effects, [Effect::Send(link, goodbye), Effect::Close(link)]);
+    assert!(shell.has_stopped);
 }
 
 #[test]
