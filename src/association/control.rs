@@ -13,7 +13,8 @@
 //!    |--- Goodbye ---------------------->|
 //!    |<-- Goodbye ----------------------|
 //! ```
-//! When the acceptor has the smaller address, its Activate follows its Welcome in the same write.
+//! When the acceptor has the smaller address, its Activate follows its Welcome in the same write. An acceptor that
+//! knew another incarnation sends a Ping after its Welcome; the Pong or the Activate proves that the dialler lives.
 
 use std::fmt;
 

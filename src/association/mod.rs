@@ -23,6 +23,11 @@
 //! that knows the present activation and dials all the same has lost the link, so it is replaced; one that
 //! does not know it was sent before the choice arrived, and is parked until it closes.
 //!
+//! **Incarnations.** Another uid at the same address belongs to a later process only if that process has answered
+//! something that was sent since the known one was met: by its Activate, by the Pong of a Ping on its parked link,
+//! or by its Welcome to a Hello sent since. A Hello or Welcome alone may be what a dead process left in flight.
+//! What is replaced is quarantined: its links are closed, and it is refused from then on.
+//!
 //! **Accounting.** Each activation carries how many frames its sender has received from the peer's incarnation.
 //! Older links are fenced by then, so the difference to what was written is exactly what was lost.
 
@@ -215,7 +220,7 @@ impl Association {
         LinkId(self.next_link)
     }
 
-    /// Takes note that something waits for the peer.
+    /// Takes note that something waits for the peer; to be called whenever the first thing waits, in any state.
     pub(crate) fn handle_demand(&mut self, now: Instant) {
         if self.is_stopping {
             return;
