@@ -6,6 +6,7 @@
 mod accept;
 mod actor;
 mod ask;
+mod books;
 mod builder;
 mod core;
 mod dead_letters;

@@ -4,8 +4,8 @@
 //! so what gathers while it writes is the next batch. The writer is woken only when the buffer was empty.
 //! Frames carry dictionary ids; the definitions a link has not seen yet go out before the batch that uses them.
 //!
-//! It also keeps the books: `accepted` frames are `written` to a link or discarded as dead letters, and what
-//! was written is settled against what the peer says it has received.
+//! Every frame that it accepts is written to a link, and then its end is a matter of the books (`books.rs`), or it is
+//! discarded as a dead letter.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ use crate::association::LinkId;
 use crate::association::control::ControlPdu;
 use crate::event::Reason;
 use crate::frame;
+use crate::node::books::Books;
 use crate::settings::OutboxSettings;
 use crate::wire::{self, Define, Definitions, Extensions, FrameKind, TextId, TextRef};
 
@@ -105,16 +106,6 @@ struct Inner {
     taken: u64,
     books: Books,
     lost: u64,
-}
-
-/// Frames written to the peer's present incarnation, and their ends as far as they are known.
-#[derive(Debug, Default, Clone, Copy)]
-struct Books {
-    written: u64,
-    received: u64,
-    reported: u64,
-    /// `written` when the present link was activated: what a settlement is about.
-    before_link: u64,
 }
 
 impl Outbox {
@@ -212,7 +203,7 @@ impl Outbox {
     /// Lets the writer of `link`, and only it, take frames from here on.
     pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>) {
         let mut inner = self.lock();
-        inner.books.before_link = inner.books.written;
+        inner.books.begin_link();
         writer.notify_one();
         inner.active = Some((link, writer));
     }
@@ -229,39 +220,34 @@ impl Outbox {
 
     /// Notes that the peer has received so many frames.
     pub(crate) fn acknowledge(&self, received: u64) {
-        let mut inner = self.lock();
-        inner.books.received = inner.books.received.max(received.min(inner.books.written));
+        self.lock().books.acknowledge(received);
     }
 
     /// Notes that the peer has received everything up to `position`, as far as it was written to its present
     /// incarnation.
     pub(crate) fn answered(&self, position: u64) {
         let mut inner = self.lock();
-        let elsewhere = inner.taken - inner.books.written;
-        let written = position.saturating_sub(elsewhere).min(inner.books.written);
-        let received = written.saturating_sub(inner.books.reported);
-        inner.books.received = inner.books.received.max(received);
+        let taken = inner.taken;
+        inner.books.answer(position, taken);
     }
 
     /// Closes the books over all links before the present one: gives how many frames were lost.
     pub(crate) fn settle(&self, received: u64) -> u64 {
         let mut inner = self.lock();
-        inner.books.received = inner.books.received.max(received.min(inner.books.written));
-        let lost = inner.books.lost(inner.books.before_link);
-        inner.report(lost)
+        let lost = inner.books.settle(received);
+        inner.count_lost(lost)
     }
 
     /// Gives how many written frames have no known end, and counts them as lost.
     pub(crate) fn settle_unknown(&self) -> u64 {
         let mut inner = self.lock();
-        let lost = inner.books.lost(inner.books.written);
-        inner.report(lost)
+        let lost = inner.books.settle_unknown();
+        inner.count_lost(lost)
     }
 
     /// Closes the books after both sides' goodbye: everything written was received.
     pub(crate) fn settle_drained(&self) {
-        let mut inner = self.lock();
-        inner.books.received = inner.books.written;
+        self.lock().books.settle_drained();
     }
 
     /// Starts new books for another incarnation; gives how many frames the old one may not have received.
@@ -444,24 +430,16 @@ impl Inner {
         std::mem::swap(&mut self.ordinary, &mut batch.ordinary);
         let frames = std::mem::take(&mut self.frames) as u64;
         self.taken += frames;
-        self.books.written += frames;
+        self.books.write(frames);
     }
 
     fn is_empty(&self) -> bool {
         self.ordinary.is_empty() && self.control.is_empty()
     }
 
-    fn report(&mut self, lost: u64) -> u64 {
-        self.books.reported += lost;
+    fn count_lost(&mut self, lost: u64) -> u64 {
         self.lost += lost;
         lost
-    }
-}
-
-impl Books {
-    /// Gives how many of the first `written` frames were neither received nor reported.
-    fn lost(&self, written: u64) -> u64 {
-        written.saturating_sub(self.received).saturating_sub(self.reported)
     }
 }
 
