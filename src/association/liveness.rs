@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::association::later;
+use crate::association::lifetime::later;
 
 /// Knows when the peer was last heard, and what silence asks for.
 #[derive(Debug, Clone)]

@@ -7,7 +7,8 @@ use super::model::{Bounds, Step};
 use super::shell::{Effect, Packet, Shell};
 use super::{ADA, BOB, Side, unique};
 use crate::address::Uid;
-use crate::association::{AssociationState, LinkId, State};
+use crate::association::state::State;
+use crate::association::{AssociationState, LinkId};
 use crate::settings::{AssociationSettings, Settings};
 
 /// Names a wire by who dialled it.
