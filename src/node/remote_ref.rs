@@ -146,6 +146,8 @@ impl RemoteRef {
     /// As for [`tell`](Self::tell), except [`TellError::Full`].
     pub async fn send<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
         loop {
+            // A task that does nothing but send must let others run, the one that writes the link among them.
+            tokio::task::coop::consume_budget().await;
             // Waiting for room is prepared only where there is none: it costs more than the tell.
             match self.tell(message) {
                 Err(TellError::Full) => {}
