@@ -48,7 +48,7 @@ use crate::association::control::{ControlPdu, Hello, Identity, Limits, Refusal, 
 use crate::association::handshake::PROOF;
 use crate::association::lifetime::later;
 use crate::association::quarantine::Quarantine;
-use crate::association::state::{Own, Parked, Peer, Pending, Phase, State};
+use crate::association::state::{Parked, Peer, Pending, Phase, State};
 use crate::event::Reason;
 use crate::settings::AssociationSettings;
 
