@@ -17,7 +17,7 @@ use crate::association::control::ControlPdu;
 use crate::node::core::Core;
 use crate::node::dispatch::{Dispatcher, Step};
 use crate::node::driver::Input;
-use crate::node::outbox::Batch;
+use crate::node::outbox::{Batch, Outbox};
 use crate::node::peers::Peer;
 use crate::wire::FrameDecoder;
 
@@ -263,7 +263,7 @@ async fn hand_over(context: &Context, pdu: ControlPdu) {
 
 /// Writes until the link ends or is closed.
 async fn write(context: Context, mut writer: LinkWriter) {
-    let mut batch = Batch::default();
+    let (mut batch, mut courtesy) = (Batch::default(), Courtesy::default());
     let mut defined = 0;
     let why = loop {
         gather(&context, &mut batch, &mut defined);
@@ -276,6 +276,7 @@ async fn write(context: Context, mut writer: LinkWriter) {
                 () = context.shared.wake.notified() => {}
                 () = context.closing.cancelled() => break None,
             }
+            courtesy.let_others_send(&context.peer.outbox).await;
             continue;
         }
         match unless_closing(&context, write_batch(&context, &mut writer, &batch)).await {
@@ -287,6 +288,36 @@ async fn write(context: Context, mut writer: LinkWriter) {
     match why {
         Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
         None => finish(&context, &mut writer, &mut batch).await,
+    }
+}
+
+/// Lets tasks that are about to send go ahead of a woken writer, where that is known to pay.
+///
+/// tokio runs a woken task before those that were ready already. Where many tasks send one message each, a writer
+/// would so write frame by frame; where one task sends and waits, yielding to nobody costs a change of threads. So
+/// it yields as long as that brings frames, and otherwise tries again after some wake-ups.
+#[derive(Debug, Default)]
+struct Courtesy {
+    /// Wake-ups that pass before the next try.
+    pause: u8,
+    /// The pause that the next try in vain brings; doubled each time.
+    next_pause: u8,
+}
+
+impl Courtesy {
+    async fn let_others_send(&mut self, outbox: &Outbox) {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return;
+        }
+        let before = outbox.counts().queued_bytes;
+        tokio::task::yield_now().await;
+        if outbox.counts().queued_bytes > before {
+            self.next_pause = 0;
+        } else {
+            self.pause = self.next_pause;
+            self.next_pause = (self.next_pause * 2 + 1).min(LONGEST_PAUSE);
+        }
     }
 }
 
@@ -356,5 +387,37 @@ const CONTROL_BACKLOG: usize = 64 * 1024;
 const SLOWEST: u64 = 64;
 /// Bytes that a link reads before it lets other tasks run: about 5 000 small tells.
 const YIELD_AFTER: usize = 128 * 1024;
+/// Keeps what a lonely sender pays for tries to a few hundredths.
+const LONGEST_PAUSE: u8 = 31;
 /// How long a closing link waits for the peer.
 const LINGER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::OutboxSettings;
+
+    #[tokio::test]
+    async fn a_woken_writer_lets_others_send_while_that_brings_frames() {
+        let outbox = Arc::new(Outbox::new(OutboxSettings::default()));
+        let mut courtesy = Courtesy::default();
+        for sent in 1..4 {
+            let sender = Arc::clone(&outbox);
+            tokio::spawn(async move { sender.offer_gossip(b"x") });
+            courtesy.let_others_send(&outbox).await;
+            assert_eq!(outbox.counts().queued_bytes, 6 * sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lonely_sender_is_rarely_kept_waiting() {
+        let outbox = Outbox::new(OutboxSettings::default());
+        let mut courtesy = Courtesy::default();
+        let mut tries = 0;
+        for _ in 0..320 {
+            tries += u32::from(courtesy.pause == 0);
+            courtesy.let_others_send(&outbox).await;
+        }
+        assert!((10..=15).contains(&tries), "{tries} tries");
+    }
+}
