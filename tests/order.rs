@@ -137,6 +137,26 @@ async fn two_nodes_that_dial_each_other_at_once_lose_and_reorder_nothing() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_tells_over_many_fresh_links_are_never_lost() {
+    on_both(async |net| {
+        let ada = net.node().await;
+        let (mailbox, mut notes) = collector::<Note>();
+        let path = ada.register("/user/notes", mailbox).unwrap();
+        for _ in 0..200 {
+            let bob = net.node().await;
+            let target = bob.resolve(&path).unwrap();
+            for seq in 0..50 {
+                target.send(&Note { from: 0, seq }).await.unwrap();
+            }
+            let seen: Vec<u64> = notes.take(50).await.iter().map(|note| note.seq).collect();
+            assert_eq!(seen, (0..50).collect::<Vec<_>>());
+        }
+        assert_eq!(ada.stats().fenced_links, 0);
+    })
+    .await;
+}
+
 enum Either {
     Note(Note),
     Text(Text),

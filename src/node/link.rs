@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -91,7 +91,7 @@ impl LinkHandle {
 
     /// Appends an encoded control frame for this link.
     pub(crate) fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
-        encode(&mut self.shared.control.lock().unwrap_or_else(PoisonError::into_inner));
+        encode(&mut self.shared.control());
         self.shared.wake.notify_one();
     }
 
@@ -119,10 +119,8 @@ impl LinkHandle {
 }
 
 impl Shared {
-    /// Moves the link's own control frames into the empty batch.
-    fn swap_control(&self, batch: &mut Batch) {
-        let mut own = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *own, &mut batch.control);
+    fn control(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -321,9 +319,13 @@ impl Courtesy {
     }
 }
 
-/// Moves what waits into the batch: the link's own control frames first.
+/// Moves what waits into the empty batch: the link's own control frames first.
+///
+/// Under one lock: the driver announces an activation before it lets the link take, so a look at the announcements
+/// that is over by then must not be followed by a take.
 fn gather(context: &Context, batch: &mut Batch, defined: &mut usize) {
-    context.shared.swap_control(batch);
+    let mut own = context.shared.control();
+    std::mem::swap(&mut *own, &mut batch.control);
     if batch.is_empty() {
         context.peer.outbox.take(context.link, batch, defined);
     }
@@ -356,7 +358,7 @@ async fn unless_closing<T>(context: &Context, write: impl Future<Output = T>) ->
 /// Writes the control frames that wait and ends the stream.
 async fn finish(context: &Context, writer: &mut LinkWriter, batch: &mut Batch) {
     batch.clear();
-    context.shared.swap_control(batch);
+    std::mem::swap(&mut *context.shared.control(), &mut batch.control);
     let last = async {
         writer.write_all(&batch.control).await?;
         writer.shutdown().await

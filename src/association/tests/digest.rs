@@ -12,7 +12,7 @@ use super::world::World;
 use super::{ADA, BOB};
 use crate::address::Uid;
 use crate::association::control::ControlPdu;
-use crate::association::{Own, Parked, Phase, State};
+use crate::association::state::{Own, Parked, Phase, State};
 
 impl PartialEq for World {
     fn eq(&self, other: &Self) -> bool {
