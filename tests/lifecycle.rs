@@ -15,7 +15,7 @@ use common::{
 use tellwire::address::{Address, Endpoint};
 use tellwire::codec::{CodecEntry, RegistryError};
 use tellwire::event::{NodeEvent, Reason};
-use tellwire::node::{Context, ResolveError, StartError, TellError};
+use tellwire::node::{Context, DeadLetterStream, Observed, ResolveError, StartError, TellError};
 use tellwire::transport::{InProcessNetwork, Link, Listener, Privacy, Transport, TransportError};
 use tellwire::{Node, Settings};
 use tokio::runtime::{Handle, Runtime};
@@ -56,7 +56,7 @@ async fn talk_goes_on_when_the_peer_restarts_at_the_same_port() {
 async fn every_tell_around_a_restart_is_received_or_a_dead_letter() {
     on_both(async |net| {
         let (ada, bob) = net.pair().await;
-        let address = ada.address();
+        let (address, mut old_letters) = (ada.address(), ada.dead_letters());
         let received = Arc::new(AtomicU64::new(0));
         let path = ada.register("/user/counter", counter(&received)).unwrap();
         let target = bob.resolve(path).unwrap();
@@ -75,9 +75,10 @@ async fn every_tell_around_a_restart_is_received_or_a_dead_letter() {
         ada.register("/user/counter", counter(&received)).unwrap();
         telling.await.unwrap();
         until("the outbox to be empty", || association(&bob, &address).queued_frames == 0).await;
+        let at_the_old = count_letters(&mut old_letters).await;
         let ended = || {
             let letters = bob.stats().dead_letters_total() + ada.stats().dead_letters_total();
-            received.load(Ordering::SeqCst) + letters
+            received.load(Ordering::SeqCst) + letters + at_the_old
         };
         until("every tell to end", || ended() >= 20_000).await;
         // Frames that reached the old incarnation unacknowledged count twice, as received and as possibly lost.
@@ -86,6 +87,19 @@ async fn every_tell_around_a_restart_is_received_or_a_dead_letter() {
         assert_eq!(bob.stats().tells_sent, 20_000);
     })
     .await;
+}
+
+/// Counts the dead letters of a node that is gone.
+async fn count_letters(letters: &mut DeadLetterStream) -> u64 {
+    let mut count = 0;
+    while let Some(observed) = within("the stream to end", letters.next()).await {
+        count += match observed {
+            Observed::Item(letter) => letter.count,
+            Observed::Missed(missed) => missed,
+            other => panic!("{other:?}"),
+        };
+    }
+    count
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,6 +172,38 @@ async fn shutdown_reports_what_an_unreachable_peer_did_not_get() {
         assert_eq!(report.unflushed, 5);
         assert_eq!(bob.stats().dead_letters, [(Reason::NodeStopped, 5)]);
         assert_eq!(target.tell(&note(0)), Err(TellError::Stopped));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_stops_amid_a_stream_of_tells_loses_none_silently() {
+    on_both(async |net| {
+        for _ in 0..20 {
+            let mut settings = Settings::local();
+            settings.association.give_up_after = Duration::from_millis(10);
+            let ada = net.node().await;
+            let bob = net.builder().settings(settings).start().await.unwrap();
+            let received = Arc::new(AtomicU64::new(0));
+            let path = ada.register("/user/counter", counter(&received)).unwrap();
+            let target = bob.resolve(path).unwrap();
+            let telling = tokio::spawn(async move {
+                for seq in 0..5_000 {
+                    target.send(&note(seq)).await.unwrap();
+                }
+            });
+            until("the first tells", || received.load(Ordering::SeqCst) > 100).await;
+            let report = ada.shutdown(LONG).await;
+            assert_eq!((report.unflushed, report.in_time), (0, true));
+            telling.await.unwrap();
+            let ended = || {
+                let (here, there) = (bob.stats(), ada.stats());
+                let letters = here.dead_letters_total() + there.dead_letters_total();
+                received.load(Ordering::SeqCst) + letters
+            };
+            until("every tell to end", || ended() >= 5_000).await;
+            assert_eq!((ended(), bob.stats().possibly_lost), (5_000, 0));
+        }
     })
     .await;
 }

@@ -240,6 +240,10 @@ impl Driver {
         if matches!(pdu, ControlPdu::Ping { .. }) {
             self.peer.outbox.shrink();
         }
+        if matches!(pdu, ControlPdu::Goodbye) {
+            // Nothing may follow it: the peer reads no further, and would be thought to have received the rest.
+            self.peer.outbox.deactivate();
+        }
         self.push(link, |out| frame::encode_control(&pdu, out));
     }
 
