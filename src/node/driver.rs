@@ -85,7 +85,12 @@ impl Driver {
                     Some(input) => self.input(input),
                     None => break,
                 },
-                () = peer.outbox.demand() => self.machine.handle_demand(now()),
+                () = peer.outbox.demand() => {
+                    // What was noticed may have been discarded meanwhile: nothing to dial for.
+                    if !peer.outbox.is_empty() {
+                        self.machine.handle_demand(now());
+                    }
+                }
                 () = sleep_until(timer) => {
                     self.machine.handle_heard(peer.heard_at());
                     self.machine.handle_timeout(now());
