@@ -280,7 +280,8 @@ async fn write(context: Context, mut writer: LinkWriter) {
         match unless_closing(&context, write_batch(&context, &mut writer, &batch)).await {
             Some(Ok(())) => batch.clear(),
             Some(Err(error)) => break Some(format!("writing failed: {error}")),
-            None => break None,
+            // Half a frame may be out, so that not even a goodbye can follow.
+            None => return,
         }
     };
     match why {
