@@ -10,7 +10,7 @@ use common::{
     Double, Doubled, LONG, Note, association, collector, letter, on_both, until, until_accounted,
 };
 use tellwire::address::UniqueAddress;
-use tellwire::codec::{CodecRegistry, RemoteMessage};
+use tellwire::codec::CodecRegistry;
 use tellwire::event::Reason;
 use tellwire::node::{
     AskError, Context, DeliverError, GossipError, GossipSink, InboundTell, RegisterError,
@@ -214,7 +214,8 @@ async fn gossip_to_nobody_is_bounded() {
 mod recording {
     use std::time::Duration;
 
-    use super::*;
+    use super::{LONG, Note, Reason, note, on_both, until_accounted};
+    use tellwire::codec::RemoteMessage;
     use tellwire::testkit::{RecordingSink, TooFew};
 
     #[tokio::test]
