@@ -11,11 +11,12 @@ use std::sync::MutexGuard;
 use crate::address::UniqueAddress;
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
-use crate::event::{DeadLetter, Reason};
+use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
 use crate::node::core::{Core, Counters};
 use crate::node::directory::{Failure, Route};
+use crate::node::ended::{Ended, Resolved};
 use crate::node::link::now;
 use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::peers::{Gate, Peer};
@@ -56,13 +57,6 @@ pub(crate) enum Step {
     Control(ControlPdu),
     /// The link is no longer the one that delivers.
     Fenced,
-}
-
-/// A tell whose texts are resolved.
-struct Resolved<'a> {
-    target: &'a str,
-    wire_name: &'a str,
-    payload: &'a [u8],
 }
 
 impl Dispatcher {
@@ -229,7 +223,7 @@ impl Dispatcher {
                     Ok(route) => self.routes.insert(key, route),
                     Err(reason) => {
                         let failure = Failure { reason, detail: None, envelope };
-                        let ended = vec![Ended::new(self, key, failure)];
+                        let ended = vec![Ended::warm(&self.dictionary, key, failure)];
                         self.report(ended);
                         return Ok(());
                     }
@@ -237,7 +231,7 @@ impl Dispatcher {
             }
         }
         if let Err(failure) = self.routes.push(key, payload, envelope) {
-            let ended = vec![Ended::new(self, key, failure)];
+            let ended = vec![Ended::warm(&self.dictionary, key, failure)];
             self.report(ended);
         }
         if self.routes.is_brimful() {
@@ -259,14 +253,14 @@ impl Dispatcher {
     fn deliver_cold(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Ended> {
         if ActorPath::check_local(tell.target).is_err() {
             let failure = Failure { reason: Reason::Malformed, detail: None, envelope };
-            return Some(Ended::named(tell, failure));
+            return Some(Ended::cold(tell, failure));
         }
         let failed = match &self.core.sink {
             Some(_) => self.deliver_to_sink(tell, envelope),
             None => self.deliver_once(tell, envelope),
         };
         match failed {
-            Some(failure) => Some(Ended::named(tell, failure)),
+            Some(failure) => Some(Ended::cold(tell, failure)),
             None => {
                 Counters::add(&self.core.counters.delivered, 1);
                 None
@@ -343,7 +337,8 @@ impl Dispatcher {
     /// Hands every batch over; gives what was not taken.
     fn flush(&mut self) -> Vec<Ended> {
         let (mut ended, mut routes) = (Vec::new(), std::mem::take(&mut self.routes));
-        let taken = routes.flush(|key, failure| ended.push(Ended::new(self, key, failure)));
+        let taken =
+            routes.flush(|key, failure| ended.push(Ended::warm(&self.dictionary, key, failure)));
         self.routes = routes;
         self.tally.delivered += taken;
         ended
@@ -357,7 +352,9 @@ impl Dispatcher {
     fn report(&mut self, ended: Vec<Ended>) {
         for ended in ended {
             let reason = ended.failure.reason;
-            self.core.observers.dead_letter(reason, 1, || ended.describe(self));
+            self.core
+                .observers
+                .dead_letter(reason, 1, || ended.describe(self.core.address(), &self.peer.address));
             if let Some(reply) = ended.failure.envelope.reply {
                 reply.fail(reason);
             } else if self.link.is_some() {
@@ -394,36 +391,6 @@ impl Dispatcher {
             if self.peer.outbox.offer_control(&pdu).is_err() {
                 tracing::trace!(peer = %self.peer.address, "no room to acknowledge; the next one will");
             }
-        }
-    }
-}
-
-/// A tell that ended here, with its names.
-struct Ended {
-    target: String,
-    wire_name: String,
-    failure: Failure,
-}
-
-impl Ended {
-    fn new(dispatcher: &Dispatcher, (target, manifest): Key, failure: Failure) -> Self {
-        let text = |id| dispatcher.dictionary.get(id).unwrap_or_default().to_owned();
-        Self { target: text(target), wire_name: text(manifest), failure }
-    }
-
-    fn named(tell: &Resolved<'_>, failure: Failure) -> Self {
-        let (target, wire_name) = (tell.target.to_owned(), tell.wire_name.to_owned());
-        Self { target, wire_name, failure }
-    }
-
-    fn describe(&self, dispatcher: &Dispatcher) -> DeadLetter {
-        let target = self.target.parse::<ActorPath>().ok();
-        DeadLetter {
-            target: target.and_then(|target| target.at(dispatcher.core.address()).ok()),
-            manifest: Some(self.wire_name.clone()),
-            peer: Some(dispatcher.peer.address.clone()),
-            detail: self.failure.detail.clone(),
-            ..DeadLetter::new(self.failure.reason)
         }
     }
 }

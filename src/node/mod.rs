@@ -13,6 +13,7 @@ mod dead_letters;
 mod directory;
 mod dispatch;
 mod driver;
+mod ended;
 mod link;
 mod local;
 mod mailbox;

@@ -1,0 +1,50 @@
+//! Describes inbound tells that ended nowhere, for their dead letters.
+
+use crate::address::Address;
+use crate::event::DeadLetter;
+use crate::node::directory::Failure;
+use crate::node::routes::Key;
+use crate::path::ActorPath;
+use crate::wire::Dictionary;
+
+/// A tell whose texts are resolved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved<'a> {
+    pub(crate) target: &'a str,
+    pub(crate) wire_name: &'a str,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A tell that ended here, with its names.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) target: String,
+    pub(crate) wire_name: String,
+    pub(crate) failure: Failure,
+}
+
+impl Ended {
+    /// Names a tell that came by ids.
+    pub(crate) fn warm(dictionary: &Dictionary, (target, manifest): Key, failure: Failure) -> Self {
+        let text = |id| dictionary.get(id).unwrap_or_default().to_owned();
+        Self { target: text(target), wire_name: text(manifest), failure }
+    }
+
+    /// Names a tell that came by texts.
+    pub(crate) fn cold(tell: &Resolved<'_>, failure: Failure) -> Self {
+        let (target, wire_name) = (tell.target.to_owned(), tell.wire_name.to_owned());
+        Self { target, wire_name, failure }
+    }
+
+    /// Gives the dead letter of a tell from `peer` to this node at `local`.
+    pub(crate) fn describe(&self, local: &Address, peer: &Address) -> DeadLetter {
+        let target = self.target.parse::<ActorPath>().ok();
+        DeadLetter {
+            target: target.and_then(|target| target.at(local).ok()),
+            manifest: Some(self.wire_name.clone()),
+            peer: Some(peer.clone()),
+            detail: self.failure.detail.clone(),
+            ..DeadLetter::new(self.failure.reason)
+        }
+    }
+}
