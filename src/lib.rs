@@ -59,6 +59,7 @@ mod association;
 pub mod codec;
 pub mod event;
 mod frame;
+pub mod membership;
 pub mod node;
 pub mod path;
 pub mod prelude;
