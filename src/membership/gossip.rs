@@ -416,6 +416,8 @@ mod tests {
             let refused = state.add(Member::joining(rival, Profile::default()));
             assert_eq!(refused, Err(AddError::Taken { by: unique(1) }));
         }
+        let count_at = |n| state.members_at(unique(n).address()).count();
+        assert_eq!((count_at(1), count_at(7)), (1, 0));
     }
 
     #[test]

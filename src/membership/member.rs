@@ -11,7 +11,8 @@
 //!             └────────────┴─────────────────┘                        │
 //!   any of Joining ... Exiting ─────────────────────────▶ Down ───────┘
 //! ```
-//! Every status but Exiting may also become Removed at once. A step never leads back.
+//! Any other may become Removed at once as well, as when the observing node leaves the cluster. A
+//! step never leads back.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -243,6 +243,7 @@ mod tests {
 
     use proptest::collection::vec;
     use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
+    use proptest::test_runner::Config;
 
     use super::{Reachability, ReachabilityStatus};
     use crate::address::UniqueAddress;
@@ -380,6 +381,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
         #[test]
         fn merge_is_commutative_associative_and_idempotent(
             a in any_table(), b in any_table(), c in any_table(), banned in 1..8u16,

@@ -1,12 +1,15 @@
 //! Gives the tests of the machine their nodes and states, and lets whole clusters gossip.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::test_runner::Config;
 
-use super::gossip::{Gossip, OwnMark, RemovalTime};
+use super::exchange::{Envelope, Exchange, Outcome, Receiver, Refusal};
+use super::gossip::{Gossip, GossipForm, OwnMark, RemovalTime};
 use super::member::{Member, MemberStatus, UpNumber};
 use super::profile::{Label, Profile};
 use super::reachability::ReachabilityStatus;
@@ -55,6 +58,37 @@ pub(in crate::membership) fn bring(state: &mut Gossip, n: u16, status: MemberSta
         state.advance(&node, MemberStatus::Leaving).unwrap();
     }
     state.advance(&node, status).unwrap();
+}
+
+/// Builds a state of members with these statuses; those that ever were Up are numbered from 1.
+pub(in crate::membership) fn gossip_of(members: &[(u16, MemberStatus)]) -> Gossip {
+    let mut state = Gossip::default();
+    for (n, status) in members {
+        join(&mut state, *n, Profile::default(), *status);
+    }
+    state
+}
+
+/// Adds a member and brings it to a status; one that is past WeaklyUp gets the next number.
+pub(in crate::membership) fn join(
+    state: &mut Gossip,
+    n: u16,
+    profile: Profile,
+    status: MemberStatus,
+) {
+    let node = unique(n);
+    state.add(Member::joining(node.clone(), profile)).unwrap();
+    match status {
+        MemberStatus::Joining => {}
+        MemberStatus::WeaklyUp => bring(state, n, status),
+        _ => {
+            let youngest = state.members().filter_map(Member::up_number).max();
+            state.promote(&node, youngest.map_or(UpNumber::FIRST, UpNumber::next)).unwrap();
+            if status != MemberStatus::Up {
+                bring(state, n, status);
+            }
+        }
+    }
 }
 
 /// Builds a state of any members and tombstones among five nodes, with any of the rest.
@@ -127,6 +161,212 @@ fn suffer(state: &mut Gossip, n: u16, fate: Fate) {
         Fate::Removed { at } => {
             state.add(Member::joining(node.clone(), Profile::default())).unwrap();
             state.remove(&node, RemovalTime::since_1970(Duration::from_secs(at))).unwrap();
+        }
+    }
+}
+
+/// Is one thing that happens in a cluster of five nodes.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The first sends its state to the second, and they answer each other.
+    Gossip(u16, u16),
+    /// The first moves the second to this status, if the table allows it.
+    Advance(u16, u16, MemberStatus),
+    /// The first finds this about the second.
+    Observe(u16, u16, ReachabilityStatus),
+    /// The first removes the second, if that is at its end.
+    Remove(u16, u16),
+    /// The first lets node 5 in.
+    LetIn(u16),
+    /// The first moves the second to Up.
+    Promote(u16, u16),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let status = prop_oneof![
+        Just(MemberStatus::WeaklyUp),
+        Just(MemberStatus::Leaving),
+        Just(MemberStatus::Exiting),
+        Just(MemberStatus::Down),
+    ];
+    let found =
+        prop_oneof![Just(ReachabilityStatus::Reachable), Just(ReachabilityStatus::Unreachable)];
+    let pair = || (1..6u16, 1..6u16);
+    prop_oneof![
+        8 => pair().prop_map(|(a, b)| Event::Gossip(a, b)),
+        3 => (pair(), status).prop_map(|((a, b), status)| Event::Advance(a, b, status)),
+        2 => (pair(), found).prop_map(|((a, b), found)| Event::Observe(a, b, found)),
+        2 => pair().prop_map(|(a, b)| Event::Remove(a, b)),
+        1 => (1..6u16).prop_map(Event::LetIn),
+        1 => pair().prop_map(|(a, b)| Event::Promote(a, b)),
+    ]
+}
+
+/// Holds what each node of a cluster knows, and checks at each step what must always be true.
+#[derive(Debug)]
+struct Cluster {
+    states: BTreeMap<u16, Gossip>,
+    clock: u64,
+}
+
+impl Cluster {
+    /// Starts with the nodes 1 to 4, all Up and agreed.
+    fn new() -> Self {
+        let mut state = gossip(&[1, 2, 3, 4]);
+        state.stamp(&unique(1), OwnMark::Give);
+        Self { states: (1..5).map(|n| (n, state.clone())).collect(), clock: 0 }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        self.clock += 1;
+        let now = RemovalTime::since_1970(Duration::from_secs(self.clock));
+        match event {
+            Event::Gossip(from, to) => self.converse(*from, *to),
+            Event::Advance(by, n, status) => {
+                self.change(*by, |state| state.advance(&unique(*n), *status).is_ok());
+            }
+            Event::Observe(by, n, status) if by != n => self.change(*by, |state| {
+                state.observe(&unique(*by), &unique(*n), *status).unwrap_or_default()
+            }),
+            Event::Remove(by, n) if by != n => self.change(*by, |state| {
+                let is_ending = state.member(&unique(*n)).is_some_and(|m| m.status().is_ending());
+                is_ending && state.remove(&unique(*n), now).is_ok()
+            }),
+            Event::LetIn(by) => self.let_in(*by),
+            Event::Promote(by, n) => {
+                let age = u32::try_from(self.clock).unwrap() + 4;
+                self.change(*by, |state| state.promote(&unique(*n), number(age)).is_ok());
+            }
+            Event::Observe(..) | Event::Remove(..) => {}
+        }
+    }
+
+    fn let_in(&mut self, by: u16) {
+        let member = Member::joining(unique(5), Profile::default());
+        self.change(by, |state| state.add(member).is_ok());
+        let Some(welcome) = self.states.get(&by).filter(|state| state.contains(&unique(5))) else {
+            return;
+        };
+        let mut welcome = welcome.clone();
+        welcome.mark_seen(&unique(5), OwnMark::Give);
+        self.states.entry(5).or_insert(welcome);
+    }
+
+    fn change(&mut self, by: u16, change: impl FnOnce(&mut Gossip) -> bool) {
+        let Some(mut state) = self.states.get(&by).cloned() else { return };
+        if change(&mut state) {
+            state.stamp(&unique(by), OwnMark::Give);
+            self.set(by, state);
+        }
+    }
+
+    /// Lets a state go back and forth until neither answers.
+    fn converse(&mut self, mut from: u16, mut to: u16) {
+        if from == to || !self.states.contains_key(&from) {
+            return;
+        }
+        for _ in 0..10 {
+            let gossip = Box::new(GossipForm::from(&self.states[&from]));
+            let Some(local) = self.states.get(&to) else { return };
+            let receiver = Receiver { own: &unique(to), local, mark: OwnMark::Give };
+            let envelope = Envelope { from: unique(from), to: unique(to), gossip };
+            let received = match receiver.receive(envelope) {
+                Ok(received) => received,
+                Err(refusal) => return assert!(is_harmless(&refusal), "{refusal}"),
+            };
+            assert_ne!(received.outcome, Outcome::Corrected, "no node here lies");
+            self.set(to, received.gossip);
+            if received.reply == Exchange::Nothing {
+                return;
+            }
+            (from, to) = (to, from);
+        }
+        panic!("{from} and {to} answer each other for ever");
+    }
+
+    fn set(&mut self, n: u16, after: Gossip) {
+        let before = self.states.insert(n, after);
+        if let Some(before) = before {
+            assert_forward(&before, &self.states[&n]);
+        }
+        self.assert_one_state_per_version();
+    }
+
+    fn assert_one_state_per_version(&self) {
+        for (a, left) in &self.states {
+            for (b, right) in self.states.range(a + 1..) {
+                let is_same = left.clock() == right.clock();
+                assert!(!is_same || left.agrees_with(right), "{a}: {left:?}\n{b}: {right:?}");
+            }
+        }
+    }
+
+    /// Lets those that nobody has removed find each other again, and gossip.
+    fn heal(&mut self) -> BTreeSet<u16> {
+        let alive = self.alive();
+        for by in &alive {
+            for n in 1..6 {
+                self.happen(&Event::Observe(*by, n, ReachabilityStatus::Reachable));
+            }
+        }
+        for _ in 0..3 {
+            for from in &alive {
+                alive.iter().for_each(|to| self.converse(*from, *to));
+            }
+        }
+        alive
+    }
+
+    /// Gives the nodes that nobody has removed, less node 5 if only removed nodes know of it.
+    fn alive(&self) -> BTreeSet<u16> {
+        let is_gone = |n: &u16| self.states.values().any(|state| state.has_tombstone(&unique(*n)));
+        let mut alive: BTreeSet<u16> =
+            self.states.keys().copied().filter(|n| !is_gone(n)).collect();
+        let knows_5 = |n: &u16| *n != 5 && self.states[n].contains(&unique(5));
+        if !alive.iter().any(knows_5) {
+            alive.remove(&5);
+        }
+        alive
+    }
+}
+
+/// Tells whether a refusal is one that honest nodes meet.
+fn is_harmless(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::UnknownSender { .. }
+            | Refusal::UnreachableSender { .. }
+            | Refusal::WithoutMe
+            | Refusal::BuriesMe
+    )
+}
+
+fn assert_forward(before: &Gossip, after: &Gossip) {
+    for member in before.members() {
+        match after.member(member.node()) {
+            Some(now) => assert!(now.status() >= member.status(), "a status went backwards"),
+            None => assert!(after.has_tombstone(member.node()), "a member got lost"),
+        }
+    }
+    for (node, _) in before.tombstones() {
+        assert!(after.has_tombstone(node) && !after.contains(node), "a member came back");
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn whatever_happens_versions_are_unique_and_those_left_agree(
+        events in vec(any_event(), 0..60),
+    ) {
+        let mut cluster = Cluster::new();
+        events.iter().for_each(|event| cluster.happen(event));
+        let alive = cluster.heal();
+        let states: Vec<_> = alive.iter().map(|n| &cluster.states[n]).collect();
+        for pair in states.windows(2) {
+            prop_assert_eq!(pair[0].clock(), pair[1].clock());
+            prop_assert_eq!(pair[0], pair[1]);
         }
     }
 }

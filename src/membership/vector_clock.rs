@@ -189,6 +189,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::{Strategy, prop_assert_eq, proptest};
+    use proptest::test_runner::Config;
 
     use super::{ClockError, ClockOrder, MAX_COUNT, MAX_NODES, NodeKey, VectorClock};
     use crate::membership::tests::{clock, unique};
@@ -253,6 +254,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
         #[test]
         fn merge_is_the_least_version_that_covers_both(
             a in any_clock(), b in any_clock(), c in any_clock(),

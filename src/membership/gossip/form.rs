@@ -280,6 +280,7 @@ const MAX_ROW_VERSION: u64 = u64::MAX / 2;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{prop_assert_eq, proptest};
+    use proptest::test_runner::Config;
 
     use super::{
         FormError, Gossip, GossipForm, MAX_ROW_VERSION, MemberError, MemberStatus, NodeKey,
@@ -362,6 +363,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
         #[test]
         fn a_state_survives_its_spelling(state in any_gossip()) {
             prop_assert_eq!(Gossip::try_from(GossipForm::from(&state)), Ok(state));

@@ -59,6 +59,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+    use proptest::test_runner::Config;
 
     use crate::membership::gossip::{Gossip, OwnMark, RemovalTime};
     use crate::membership::member::MemberStatus;
@@ -126,6 +127,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
         #[test]
         fn merge_is_commutative_associative_and_idempotent(
             a in any_gossip(), b in any_gossip(), c in any_gossip(),
