@@ -13,6 +13,8 @@
 //! | tell which of two states is newer | [`vector_clock`] |
 //! | tell who can be reached, according to whom | [`reachability`] |
 //! | receive and answer gossip | [`exchange`] |
+//! | tell whether all that matter have seen a state | [`convergence`] |
+//! | find the leader, and what it has to do | [`leader`] |
 //! | read the bytes | [`pdu`] |
 //!
 //! # The life of a member
@@ -52,8 +54,10 @@
 //!     whole with a reason if it does not hold.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+pub mod convergence;
 pub mod exchange;
 pub mod gossip;
+pub mod leader;
 pub mod member;
 pub mod pdu;
 pub mod profile;
