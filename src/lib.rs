@@ -42,11 +42,12 @@
 //! | name nodes and actors | [`Address`], [`ActorPath`] |
 //! | bring a transport | [`transport`] |
 //! | read the wire format | [`wire`] |
+//! | compute with a cluster's state (no node runs it yet) | [`membership`] |
 //!
 //! # Floors
 //!
 //! A module imports only from lower floors. Words (`address`, `path`, `settings`, `event`) lie below bytes (`wire`,
-//! `codec`), those below the machine of an association, which has no IO and no clock; above it the multiplexer's table
+//! `codec`), those below the machines of an association and of membership, which have no IO and no clock; above them the multiplexer's table
 //! and the transports, and on top the node with its tasks.
 //!
 //! # Features
