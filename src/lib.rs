@@ -52,7 +52,8 @@
 //!
 //! # Features
 //!
-//! `tcp` (default) brings TCP links; in-process links are always there. `testkit` brings what your own tests need.
+//! `tcp` (default) brings TCP links; in-process links are always there. `derive` brings
+//! `#[derive(RemoteMessage)]`. `testkit` brings what your own tests need.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -76,6 +77,8 @@ pub use codec::RemoteMessage;
 pub use node::{Node, RemoteRef};
 pub use path::ActorPath;
 pub use settings::Settings;
+#[cfg(feature = "derive")]
+pub use tellwire_derive::RemoteMessage;
 
 #[doc(hidden)]
 pub use codec::macros::private as __private;

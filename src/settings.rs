@@ -52,7 +52,8 @@ pub struct OutboxSettings {
     pub max_bytes: usize,
     /// Frames that may wait before `tell` answers `Full`. Default 65 536, from 1.
     pub max_frames: usize,
-    /// Bytes of control frames that may wait; beyond it the oldest kind gives way. Default 256 KiB, from 4 KiB.
+    /// Bytes of control frames that may wait; beyond it gossip is refused to its caller and acknowledgements wait for
+    /// the next. Default 256 KiB, from 4 KiB. Failures of asks may take the lane up to `max_bytes`.
     pub max_control_bytes: usize,
     /// Asks to one peer that may wait for their reply. Default 65 536, from 1; about 100 bytes each.
     pub max_asks: usize,

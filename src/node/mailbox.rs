@@ -232,6 +232,8 @@ impl<M, F: Fn(M) + Send + Sync + 'static> Mailbox<M> for F {
 }
 
 /// Makes a bounded mailbox for `capacity` messages: what goes in on the left comes out on the right.
+///
+/// The reader swaps out what waits, so up to twice `capacity` may be held: as many again wait while it works.
 #[must_use]
 pub fn bounded<M>(capacity: usize) -> (MailboxSender<M>, Inbox<M>) {
     let queue = Queue { items: VecDeque::new(), is_closed: false, senders: 1 };

@@ -2,6 +2,8 @@
 //!
 //! Floor 5, behind the feature `testkit`: it uses the public seams only, so it does nothing that a user could not.
 
+pub mod codec;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

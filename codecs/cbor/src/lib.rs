@@ -1,0 +1,57 @@
+//! CBOR as a wire format for tellwire messages.
+//!
+//! The binary format of RFC 8949: self-describing, read by most languages, and the one to choose
+//! where a standards body has to stand behind the bytes. Fields travel with their names, so a type
+//! may gain optional fields under the same manifest.
+//!
+//! What other languages see: structs as maps by field name; enums as the variant's name, or a map
+//! from it to its content; `()` as an empty list; `Vec<u8>` as a list of numbers, unless the type
+//! asks serde for bytes; integers beyond 64 bits as bignums. What they may send: numbers of any
+//! width that fits, lists and maps of definite or indefinite length; of tags, bignums only.
+//! `Some(None)` is written as `null` and comes back as `None`.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tellwire_cbor::Cbor;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct AddItem {
+//!     sku: String,
+//! }
+//!
+//! tellwire::remote_messages! {
+//!     pub table SHOP, codec = Cbor;
+//!     "shop.v1.AddItem" => AddItem,
+//! }
+//!
+//! let mut bytes = Vec::new();
+//! tellwire::codec::encode(&AddItem { sku: "tea".into() }, &mut bytes)?;
+//! assert_eq!(bytes, b"\xa1\x63sku\x63tea");
+//! # Ok::<(), tellwire::codec::CodecError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tellwire::codec::{Codec, CodecFault, guard};
+
+/// Encodes messages as CBOR with named fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cbor;
+
+impl<M: Serialize + DeserializeOwned> Codec<M> for Cbor {
+    const NAME: &'static str = "cbor";
+
+    fn encode(message: &M, out: &mut Vec<u8>) -> Result<(), CodecFault> {
+        message.serialize(&mut minicbor_serde::Serializer::new(out)).map_err(CodecFault::encode)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
+        let mut deserializer = minicbor_serde::Deserializer::new(bytes);
+        let message = guard::deserialize(&mut deserializer, bytes.len())?;
+        match bytes.len().saturating_sub(deserializer.decoder().position()) {
+            0 => Ok(message),
+            extra => Err(CodecFault::Trailing { extra }),
+        }
+    }
+}

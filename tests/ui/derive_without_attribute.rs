@@ -1,0 +1,4 @@
+#[derive(serde::Serialize, serde::Deserialize, tellwire::RemoteMessage)]
+struct AddItem;
+
+fn main() {}

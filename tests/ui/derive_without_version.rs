@@ -1,0 +1,5 @@
+#[derive(serde::Serialize, serde::Deserialize, tellwire::RemoteMessage)]
+#[remote(manifest = "AddItem", codec = tellwire::codec::Bincode)]
+struct AddItem;
+
+fn main() {}
