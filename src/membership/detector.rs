@@ -312,7 +312,10 @@ fn deviations_until(threshold: f64) -> f64 {
 
 /// Brings a threshold into its range; NaN becomes the least.
 fn threshold_within_range(threshold: f64) -> f64 {
-    threshold.max(LEAST_THRESHOLD).min(MOST_THRESHOLD)
+    if threshold.is_nan() {
+        return LEAST_THRESHOLD;
+    }
+    threshold.clamp(LEAST_THRESHOLD, MOST_THRESHOLD)
 }
 
 fn slope(y: f64) -> f64 {
