@@ -15,6 +15,8 @@
 //! | receive and answer gossip | [`exchange`] |
 //! | tell whether all that matter have seen a state | [`convergence`] |
 //! | find the leader, and what it has to do | [`leader`] |
+//! | notice who has gone silent | [`heartbeat`], [`detector`] |
+//! | decide that unreachable members are gone | [`downing`] |
 //! | read the bytes | [`pdu`] |
 //!
 //! # The life of a member
@@ -55,13 +57,17 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod convergence;
+pub mod detector;
+pub mod downing;
 pub mod exchange;
 pub mod gossip;
+pub mod heartbeat;
 pub mod leader;
 pub mod member;
 pub mod pdu;
 pub mod profile;
 pub mod reachability;
+mod ring;
 pub mod vector_clock;
 
 #[cfg(test)]
