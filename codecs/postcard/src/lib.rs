@@ -1,6 +1,6 @@
 //! Postcard as a wire format for tellwire messages.
 //!
-//! The maintained twin of the default format, and nearly as fast: variable-length integers, fields
+//! The maintained twin of the default format, and a little faster: variable-length integers, fields
 //! in order, no names. Choose it where the format has to have a written specification and a
 //! maintainer, or where the other end is an embedded device; other languages have few readers of
 //! it.
@@ -8,6 +8,18 @@
 //! Not self-describing: field order and types are the schema, so a changed type needs a new
 //! manifest, and the serde attributes `flatten`, `tag`, `untagged` and `skip_serializing_if` do not
 //! work.
+//!
+//! # Size and speed
+//!
+//! An order with 2 lines, then with 315, beside the default format; medians of
+//! `cargo bench --bench codecs` on one x86-64 core.
+//!
+//! | format | small | encode | decode | large | encode | decode |
+//! |---|---:|---:|---:|---:|---:|---:|
+//! | `Postcard` | 93 B | 40 ns | 111 ns | 9.7 kB | 3.8 µs | 11 µs |
+//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//!
+//! # Example
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};

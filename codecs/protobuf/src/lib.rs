@@ -19,6 +19,18 @@
 //! and bytes behind one are read as more fields, of which unknown ones are ignored. The length of a
 //! tellwire frame is what guards against both.
 //!
+//! # Size and speed
+//!
+//! An order with 2 lines, then with 315, beside the default format; medians of
+//! `cargo bench --bench codecs` on one x86-64 core.
+//!
+//! | format | small | encode | decode | large | encode | decode |
+//! |---|---:|---:|---:|---:|---:|---:|
+//! | `Protobuf` | 94 B | 32 ns | 122 ns | 11.2 kB | 4.0 µs | 15 µs |
+//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//!
+//! # Example
+//!
 //! ```
 //! use tellwire_protobuf::Protobuf;
 //!

@@ -4,10 +4,9 @@
 //! the codec with truncated, extended, flipped, foreign and exaggerated bytes. [`message_conforms`]
 //! does the same with the messages of a codec that brings its own types.
 //!
-//! Everything must end as a value or as a [`CodecFault`]: a panic, an
-//! input that takes longer than its length justifies, or a value that comes back different fails
-//! the run. An overflowing stack or an allocation of a claimed length aborts the whole test program,
-//! which is the finding.
+//! Everything must end as a value or as a [`CodecFault`]: a panic, an input that takes longer than
+//! its length justifies, or a value that comes back different fails the run. An overflowing stack or
+//! an allocation of a claimed length aborts the whole test program, which is the finding.
 //!
 //! ```
 //! use tellwire::codec::Bincode;
