@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_member_is_monitored_by_as_many_as_it_monitors(size in 2..40u32, count in 1..12usize) {
+        fn every_member_is_monitored_by_as_many_as_it_monitors(size in 2..40usize, count in 1..12usize) {
             let members: BTreeSet<_> = numbered(size).collect();
             let count = NonZeroUsize::new(count).unwrap();
             let mut monitors: BTreeMap<_, usize> = BTreeMap::new();
@@ -142,7 +142,7 @@ mod tests {
             lost in (2..40usize).prop_flat_map(|size| proptest::collection::vec(any::<bool>(), size)),
             count in 1..12usize,
         ) {
-            let members: BTreeSet<_> = numbered(lost.len() as u32).collect();
+            let members: BTreeSet<_> = numbered(lost.len()).collect();
             let unreachable: BTreeSet<_> = (members.iter().zip(&lost))
                 .filter(|(_, lost)| **lost).map(|(member, _)| member.clone()).collect();
             for own in &members {
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    fn numbered(size: u32) -> impl Iterator<Item = UniqueAddress> {
+    fn numbered(size: usize) -> impl Iterator<Item = UniqueAddress> {
         (1..=size)
             .map(|number| format!("tcp://Ring@10.0.0.{number}:2551#{number:016x}").parse().unwrap())
     }
