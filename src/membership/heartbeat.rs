@@ -22,7 +22,7 @@
 //!
 //! # A stalled process accuses nobody
 //! A round that comes later than twice the interval says that this process, not its peers, was silent. No peer is
-//! accused then until one full round has passed: heartbeats sent, an interval to answer them, and the next round on time.
+//! accused then until one full round has passed: heartbeats sent, an interval to answer, and the next round on time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -40,7 +40,7 @@ pub struct HeartbeatSettings {
     pub interval: Duration,
     /// Reachable members that each node monitors. Default 9, from 1; up to that size everybody monitors everybody.
     pub monitored: NonZeroUsize,
-    /// Time in which the first answer is expected. Default 1 s; later the silence of a peer never heard begins to count.
+    /// Time in which the first answer is expected. Default 1 s; then the silence of a peer never heard begins to count.
     pub first_answer_within: Duration,
 }
 
