@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -48,7 +48,7 @@ pub(crate) struct Core {
     /// What was counted of peers that are forgotten.
     pub(crate) departed: Departed,
     /// This node as its own peer.
-    own: OnceLock<Arc<Peer>>,
+    own: Arc<Peer>,
     /// Ends the listener and stops new peers; the first step of a shutdown.
     pub(crate) closing: CancellationToken,
     /// Ends every task.
@@ -66,7 +66,7 @@ pub(crate) struct Counters {
     pub(crate) replies_in: AtomicU64,
     pub(crate) gossip_in: AtomicU64,
     pub(crate) unknown_frames: AtomicU64,
-    pub(crate) fenced_frames: AtomicU64,
+    pub(crate) fenced_links: AtomicU64,
     pub(crate) handshakes_refused: AtomicU64,
 }
 
@@ -94,7 +94,8 @@ impl Core {
     /// Makes the core and this node's own peer; must run inside a tokio runtime.
     pub(crate) fn new(parts: Parts, runtime: Handle) -> Arc<Self> {
         let cancel = CancellationToken::new();
-        let own = Peer::new(parts.identity.local.address().clone(), &parts.settings, None);
+        let address = parts.identity.local.address().clone();
+        let own = Arc::new(Peer::new(address, &parts.settings, None));
         let core = Arc::new(Self {
             observers: Observers::new(&parts.settings.observe),
             log: LogLimit::new(parts.settings.observe.log_lines_per_second),
@@ -108,7 +109,7 @@ impl Core {
             counters: Counters::default(),
             peers: DashMap::new(),
             departed: Departed::default(),
-            own: OnceLock::from(Arc::new(own)),
+            own,
             closing: cancel.child_token(),
             cancel,
             drivers: TaskTracker::new(),
@@ -125,8 +126,7 @@ impl Core {
 
     /// Gives this node as its own peer.
     pub(crate) fn own_peer(&self) -> Arc<Peer> {
-        let make = || Arc::new(Peer::new(self.address().clone(), &self.settings, None));
-        Arc::clone(self.own.get_or_init(make))
+        Arc::clone(&self.own)
     }
 
     /// Gives the peer at an address; makes it, and starts its driver, at first use.

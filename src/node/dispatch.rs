@@ -119,7 +119,7 @@ impl Dispatcher {
             | ClusterFrame::Define(_)
                 if !is_active =>
             {
-                Counters::add(&self.core.counters.fenced_frames, 1);
+                Counters::add(&self.core.counters.fenced_links, 1);
                 return Ok(Some(Step::Fenced));
             }
             ClusterFrame::Define(define) => self.dictionary.define(define.id, define.text)?,
@@ -156,17 +156,24 @@ impl Dispatcher {
                 None
             }
             ControlPdu::Received { received } => {
-                self.peer.outbox.acknowledge(received);
+                self.acknowledge(is_active, received);
                 None
             }
             ControlPdu::Ping { received, .. } | ControlPdu::Pong { received, .. } => {
-                self.peer.outbox.acknowledge(received);
+                self.acknowledge(is_active, received);
                 Some(Step::Control(pdu))
             }
             ControlPdu::Welcome(_)
             | ControlPdu::Refuse(_)
             | ControlPdu::Activate { .. }
             | ControlPdu::Goodbye => Some(Step::Control(pdu)),
+        }
+    }
+
+    /// Believes a count only from the link that delivers: others may be a stranger's.
+    fn acknowledge(&self, is_active: bool, received: u64) {
+        if is_active {
+            self.peer.outbox.acknowledge(received);
         }
     }
 
@@ -195,13 +202,13 @@ impl Dispatcher {
         }
         let envelope = self.envelope(header)?;
         // Messages for the same actor may wait in a batch: they come first.
-        let mut ended = self.flush();
+        self.flush_and_report();
         let tell = Resolved {
             target: self.dictionary.resolve(header.target)?,
             wire_name: self.dictionary.resolve(header.manifest)?,
             payload,
         };
-        ended.extend(self.deliver_cold(&tell, envelope));
+        let ended = self.deliver_cold(&tell, envelope);
         self.report(ended);
         Ok(())
     }
@@ -223,16 +230,14 @@ impl Dispatcher {
                     Ok(route) => self.routes.insert(key, route),
                     Err(reason) => {
                         let failure = Failure { reason, detail: None, envelope };
-                        let ended = vec![Ended::warm(&self.dictionary, key, failure)];
-                        self.report(ended);
+                        self.report([Ended::warm(&self.dictionary, key, failure)]);
                         return Ok(());
                     }
                 }
             }
         }
         if let Err(failure) = self.routes.push(key, payload, envelope) {
-            let ended = vec![Ended::warm(&self.dictionary, key, failure)];
-            self.report(ended);
+            self.report([Ended::warm(&self.dictionary, key, failure)]);
         }
         if self.routes.is_brimful() {
             self.flush_and_report();
@@ -349,7 +354,7 @@ impl Dispatcher {
         self.report(ended);
     }
 
-    fn report(&mut self, ended: Vec<Ended>) {
+    fn report(&mut self, ended: impl IntoIterator<Item = Ended>) {
         for ended in ended {
             let reason = ended.failure.reason;
             self.core

@@ -94,7 +94,7 @@ impl Stats {
             refused_by_peers: core.observers.refused_by_peers(),
             handshakes_refused: counters.handshakes_refused.load(Ordering::Relaxed),
             unknown_frames: counters.unknown_frames.load(Ordering::Relaxed),
-            fenced_links: counters.fenced_frames.load(Ordering::Relaxed),
+            fenced_links: counters.fenced_links.load(Ordering::Relaxed),
             tells_sent: core.departed.tells.load(Ordering::Relaxed),
             replies_sent: core.departed.replies.load(Ordering::Relaxed),
             possibly_lost: core.departed.lost.load(Ordering::Relaxed),
