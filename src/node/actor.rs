@@ -7,9 +7,11 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::RemoteMessage;
@@ -32,8 +34,8 @@ pub trait Actor<M>: Send + 'static {
 
 /// Is what an actor's closure may return.
 pub trait Outcome: Send {
-    /// Notes a failure; what it concerned was accounted for where it failed.
-    fn note(self, path: &ActorPath);
+    /// Gives the text of a failure, for the log; what it concerned was accounted for where it failed.
+    fn failure(self) -> Option<String>;
 }
 
 /// Names the closures that are actors: `FnMut(M, &mut Context) -> Future`.
@@ -58,8 +60,15 @@ pub struct Context {
 #[derive(Debug)]
 pub struct LocalActor {
     path: ActorPath,
-    stop: CancellationToken,
+    stop: Arc<Stop>,
     stopped: CancellationToken,
+}
+
+/// Asks an actor to stop; looking at it costs no lock.
+#[derive(Debug, Default)]
+struct Stop {
+    is_asked: AtomicBool,
+    asked: Notify,
 }
 
 /// Gathers the message types of an actor before it starts.
@@ -186,7 +195,8 @@ impl LocalActor {
 
     /// Stops the actor after the message it handles; what waits in its mailbox becomes dead letters.
     pub fn stop(&self) {
-        self.stop.cancel();
+        self.stop.is_asked.store(true, Ordering::Release);
+        self.stop.asked.notify_one();
     }
 
     /// Waits until the actor has stopped, for whatever reason. Cancel safe.
@@ -216,7 +226,7 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
         drop(mailbox);
         let path = path?;
         let place = core.register(&path, acceptors)?;
-        let (stop, stopped) = (core.cancel.child_token(), CancellationToken::new());
+        let (stop, stopped) = (Arc::new(Stop::default()), CancellationToken::new());
         let context = Context {
             core: Arc::clone(&core),
             path: path.clone(),
@@ -225,8 +235,9 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
             wait: None,
             is_stopping: false,
         };
-        let task = Task { actor, inbox, context, place, _stopped: stopped.clone().drop_guard() };
-        core.spawn_careful(task.run(stop.clone()));
+        let _stopped = stopped.clone().drop_guard();
+        let task = Task { actor, inbox, context, place, stop: Arc::clone(&stop), _stopped };
+        core.spawn_careful(task.run());
         Ok(LocalActor { path, stop, stopped })
     }
 }
@@ -237,26 +248,44 @@ struct Task<T, A> {
     inbox: Inbox<T>,
     context: Context,
     place: Arc<Place>,
+    stop: Arc<Stop>,
     /// Tells the handle, whatever ends the task.
     _stopped: tokio_util::sync::DropGuard,
 }
 
 impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
-    async fn run(mut self, stop: CancellationToken) {
-        while !self.context.is_stopping {
-            // Biased: a stopped actor takes no more messages.
-            let delivery = tokio::select! { biased;
-                () = stop.cancelled() => break,
-                delivery = self.inbox.recv() => delivery,
-            };
-            let Some(delivery) = delivery else { break };
-            let cancel = self.context.core.cancel.clone();
-            if !cancel.run_until_cancelled(self.handle(delivery)).await.unwrap_or(false) {
-                break;
-            }
-            tokio::task::coop::consume_budget().await;
+    async fn run(mut self) {
+        let cancel = self.context.core.cancel.clone();
+        // The node's end interrupts even a message that is being handled.
+        if cancel.run_until_cancelled(self.serve()).await.is_none() {
+            tracing::trace!(path = %self.context.path, "the node ended its actor");
         }
         self.end();
+    }
+
+    /// Handles messages until there is a reason to stop.
+    async fn serve(&mut self) {
+        let mut handled = 0_u32;
+        while !self.is_stopping() {
+            let Some(delivery) = self.inbox.pop() else {
+                // Biased: a stopped actor takes no more messages.
+                tokio::select! { biased;
+                    () = self.stop.asked.notified() => continue,
+                    is_open = self.inbox.refill() => if is_open { continue } else { return },
+                }
+            };
+            if !self.handle(delivery).await {
+                return;
+            }
+            handled = handled.wrapping_add(1);
+            if handled % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.context.is_stopping || self.stop.is_asked.load(Ordering::Acquire)
     }
 
     /// Handles one message; false if the actor panicked.
@@ -310,20 +339,21 @@ where
     F: for<'a> ActorFn<'a, M> + Send + 'static,
 {
     async fn receive(&mut self, message: M, cx: &mut Context) {
-        let path = cx.path.clone();
-        self(message, cx).await.note(&path);
+        if let Some(error) = self(message, cx).await.failure() {
+            tracing::debug!(path = %cx.path, error, "an actor could not do its part");
+        }
     }
 }
 
 impl Outcome for () {
-    fn note(self, _: &ActorPath) {}
+    fn failure(self) -> Option<String> {
+        None
+    }
 }
 
 impl<E: fmt::Display + Send> Outcome for Result<(), E> {
-    fn note(self, path: &ActorPath) {
-        if let Err(error) = self {
-            tracing::debug!(%path, %error, "an actor could not do its part");
-        }
+    fn failure(self) -> Option<String> {
+        self.err().map(|error| error.to_string())
     }
 }
 
@@ -352,5 +382,8 @@ impl<T, A> fmt::Debug for ActorBuilder<T, A> {
     }
 }
 
+/// Messages that an actor handles before others get their turn; tokio's own budget would do, at several times the
+/// price.
+const TURN: u32 = 128;
 /// How long a forwarded ask waits if its asker did not say.
 const FORWARD_WAIT: Duration = Duration::from_secs(60);

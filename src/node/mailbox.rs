@@ -266,21 +266,33 @@ struct Queue<M> {
 impl<M> Inbox<M> {
     /// Waits for the next message; `None` when the mailbox is empty and every sender is gone. Cancel safe.
     pub async fn recv(&mut self) -> Option<Delivery<M>> {
+        if self.local.is_empty() && !self.refill().await {
+            return None;
+        }
+        self.pop()
+    }
+
+    /// Takes the next message of those that the last refill brought.
+    pub(crate) fn pop(&mut self) -> Option<Delivery<M>> {
+        self.local.pop_front()
+    }
+
+    /// Waits for messages and swaps them out; false when the mailbox is empty and every sender is gone. Cancel safe.
+    /// Call it when nothing is left to `pop`.
+    pub(crate) async fn refill(&mut self) -> bool {
         loop {
-            if let Some(delivery) = self.local.pop_front() {
-                return Some(delivery);
-            }
             let ready = self.shared.ready.notified();
             {
                 let mut queue = self.shared.lock();
                 std::mem::swap(&mut queue.items, &mut self.local);
-                if self.local.is_empty() && queue.senders == 0 {
-                    return None;
+                if !self.local.is_empty() {
+                    return true;
+                }
+                if queue.senders == 0 {
+                    return false;
                 }
             }
-            if self.local.is_empty() {
-                ready.await;
-            }
+            ready.await;
         }
     }
 
