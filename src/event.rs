@@ -51,11 +51,13 @@ pub enum Reason {
     Malformed,
     /// The reply has no room in the outbox towards the asker.
     OutboxFull,
+    /// This node has quarantined the peer's incarnation.
+    Quarantined,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::UnknownPath,
         Self::UnknownManifest,
         Self::NotAccepted,
@@ -74,6 +76,7 @@ impl Reason {
         Self::NodeStopped,
         Self::Malformed,
         Self::OutboxFull,
+        Self::Quarantined,
     ];
 
     /// Gives the reason as a short phrase.
@@ -98,6 +101,7 @@ impl Reason {
             Self::NodeStopped => "node stopped",
             Self::Malformed => "malformed frame",
             Self::OutboxFull => "outbox full",
+            Self::Quarantined => "peer quarantined",
         }
     }
 }
@@ -180,6 +184,11 @@ pub enum NodeEvent {
         peer: Address,
         /// What stood in the way last, in words.
         why: String,
+    },
+    /// This node never talks to the incarnation again.
+    Quarantined {
+        /// The incarnation.
+        peer: UniqueAddress,
     },
     /// A handshake was refused, by this node or by the peer.
     HandshakeRefused {

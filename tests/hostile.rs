@@ -6,6 +6,8 @@
 mod descriptors;
 #[path = "hostile/handshake.rs"]
 mod handshake;
+#[path = "hostile/identity.rs"]
+mod identity;
 #[path = "hostile/links.rs"]
 mod links;
 #[path = "hostile/memory.rs"]

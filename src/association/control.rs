@@ -160,6 +160,9 @@ pub(crate) enum Refusal {
     /// The refusing node knows as many peers as it may.
     #[error("the node knows as many peers as it may")]
     TooManyPeers,
+    /// A live node at another address has the same uid.
+    #[error("a live node at another address has the same uid")]
+    UidTaken,
 }
 
 /// Says who this node is to its peers; the fixed part of each handshake.
@@ -299,6 +302,7 @@ mod tests {
         assert_golden(&refuse(Refusal::Quarantined), &[1, 5]);
         assert_golden(&refuse(Refusal::Stopping), &[1, 6]);
         assert_golden(&refuse(Refusal::TooManyPeers), &[1, 7]);
+        assert_golden(&refuse(Refusal::UidTaken), &[1, 8]);
     }
 
     #[test]
@@ -347,7 +351,7 @@ mod tests {
     #[test]
     fn a_cut_or_unknown_pdu_is_refused() {
         let text_of_2_exabytes = [1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 0x1f];
-        let cases: [&[u8]; 6] = [&[], &[8], &[1, 8], &[2, 1], &[7, 0, 18], &text_of_2_exabytes];
+        let cases: [&[u8]; 6] = [&[], &[9], &[1, 9], &[2, 1], &[7, 0, 19], &text_of_2_exabytes];
         for bytes in cases {
             assert_eq!(decode_pdu::<ControlPdu>(bytes), Err(PduError::Malformed), "{bytes:?}");
         }

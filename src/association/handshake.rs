@@ -22,7 +22,12 @@ impl Association {
         }
         let uid = welcome.from.uid();
         if self.quarantine.contains(uid) {
-            return self.violation(now, link, "a replaced incarnation answered");
+            if !self.is_known(uid) {
+                return self.violation(now, link, "a replaced incarnation answered");
+            }
+            self.close(link, QUARANTINED);
+            self.own_failed(now, QUARANTINED.to_owned());
+            return self.give_up_quarantined();
         }
         let is_later = knew == self.peer.map(|peer| peer.uid);
         if !is_later && !self.is_known(uid) {
@@ -75,7 +80,8 @@ impl Association {
         if self.is_stopping {
             Some(Refusal::Stopping)
         } else if self.quarantine.contains(uid) {
-            Some(Refusal::StaleIncarnation)
+            let is_known = self.is_known(uid);
+            Some(if is_known { Refusal::Quarantined } else { Refusal::StaleIncarnation })
         } else {
             None
         }
@@ -176,6 +182,34 @@ impl Association {
         }
     }
 
+    /// Closes the links whose handshake was with the incarnation `uid`.
+    pub(super) fn expel(&mut self, uid: Uid, is_known: bool) {
+        let (own, parked) = match &mut self.state {
+            State::Pending(pending) => (Some(&mut pending.own), &mut pending.parked),
+            State::Up(up) => (None, &mut up.parked),
+            State::Idle | State::Draining(_) | State::Backoff { .. } => return,
+        };
+        let is_its = |own: &mut Own| is_known && matches!(own.phase, Phase::Welcomed(_));
+        let own = own.and_then(|own| own.take_if(is_its)).map(|own| own.link);
+        let parked = parked.take_if(|parked| parked.uid == uid).map(|parked| parked.link);
+        for link in own.into_iter().chain(parked) {
+            self.close(link, QUARANTINED);
+        }
+    }
+
+    /// Gives up what waits for a quarantined incarnation, unless a link may still lead to a later one.
+    pub(super) fn give_up_quarantined(&mut self) {
+        let has_no_link = matches!(self.state, State::Idle | State::Backoff { .. });
+        if has_no_link && self.away_since.take().is_some() {
+            let why = QUARANTINED.to_owned();
+            self.actions.push_back(Action::GiveUp { reason: Reason::Quarantined, why });
+        }
+    }
+
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.peer.is_some_and(|peer| self.quarantine.contains(peer.uid))
+    }
+
     fn close_all_but(&mut self, chosen: LinkId) {
         let State::Pending(pending) = &mut self.state else { return };
         let own = pending.own.take().map(|own| own.link);
@@ -220,5 +254,7 @@ impl Association {
     }
 }
 
+/// Why the links of a quarantined incarnation are closed.
+pub(super) const QUARANTINED: &str = "the peer's incarnation is quarantined";
 /// Nonce of the Ping that asks a parked link for a proof of life; those of `liveness` start at 1.
 pub(super) const PROOF: u64 = 0;

@@ -30,6 +30,10 @@
 //!
 //! **Accounting.** Each activation carries how many frames its sender has received from the peer's incarnation.
 //! Older links are fenced by then, so the difference to what was written is exactly what was lost.
+//!
+//! **Quarantine.** The present incarnation may be quarantined from outside: its link is closed, what waits for it
+//! is given up, and it is refused when it dials. A demand still dials, with back-off, since a later incarnation may
+//! have taken its place; a Welcome of the quarantined one ends in Quarantined again, which is Idle with a fenced peer.
 
 mod backoff;
 pub(crate) mod control;
@@ -45,10 +49,10 @@ use std::time::{Duration, Instant};
 use crate::address::{Address, Uid, UniqueAddress};
 use crate::association::backoff::Backoff;
 use crate::association::control::{ControlPdu, Hello, Identity, Limits, Refusal, Seen};
-use crate::association::handshake::PROOF;
+use crate::association::handshake::{PROOF, QUARANTINED};
 use crate::association::lifetime::later;
 use crate::association::quarantine::Quarantine;
-use crate::association::state::{Parked, Peer, Pending, Phase, State};
+use crate::association::state::{Draining, Parked, Peer, Pending, Phase, State};
 use crate::event::Reason;
 use crate::settings::AssociationSettings;
 
@@ -101,6 +105,8 @@ pub enum AssociationState {
     Draining,
     /// Waiting before the next dial.
     Backoff,
+    /// The known incarnation is never talked to again; a later one will be.
+    Quarantined,
 }
 
 /// The machine: one peer address, whatever its incarnations.
@@ -299,6 +305,28 @@ impl Association {
         }
     }
 
+    /// Never talks to the incarnation again; what waits for it is given up.
+    pub(crate) fn handle_quarantine(&mut self, now: Instant, uid: Uid) {
+        self.quarantine.fence(uid);
+        let is_known = self.peer.get_or_insert(Peer { uid, generation: 0 }).uid == uid;
+        if is_known {
+            self.fence(now, QUARANTINED);
+        }
+        self.expel(uid, is_known);
+        match self.state {
+            State::Draining(Draining { link, .. }) if is_known => {
+                self.actions.push_back(Action::Deactivate { why: QUARANTINED.to_owned() });
+                self.close(link, QUARANTINED);
+                self.stopped();
+            }
+            State::Pending(_) => self.retry_if_alone(now),
+            State::Idle | State::Backoff { .. } | State::Up(_) | State::Draining(_) => {}
+        }
+        if is_known {
+            self.give_up_quarantined();
+        }
+    }
+
     /// Acts on the time that has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.give_up_at().is_some_and(|at| now >= at) {
@@ -351,6 +379,11 @@ impl Association {
     /// Names the state.
     pub(crate) fn state(&self) -> AssociationState {
         match &self.state {
+            State::Idle | State::Backoff { .. }
+                if self.away_since.is_none() && self.is_quarantined() =>
+            {
+                AssociationState::Quarantined
+            }
             State::Idle => AssociationState::Idle,
             State::Pending(Pending { own: Some(own), parked: None })
                 if matches!(own.phase, Phase::Dialing) =>

@@ -65,6 +65,9 @@ async fn handshake(core: Arc<Core>, link: Link, permit: OwnedSemaphorePermit) {
     let heard = tokio::time::timeout(limit, hello(&mut reader, &mut decoder)).await;
     let why = match heard {
         Ok(Ok(hello)) => match core.identity.check(&hello) {
+            Ok(()) if core.is_uid_taken(&hello.from) => {
+                return refuse(&core, &mut writer, Some(&hello), Refusal::UidTaken).await;
+            }
             Ok(()) => {
                 let new = NewLink { reader, writer, decoder, handshake: Some(permit) };
                 return hand_over(core, Accepted { hello, new }).await;

@@ -22,6 +22,7 @@ use crate::event::{DeadLetter, Reason};
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
+use crate::node::link::now;
 use crate::node::outbox::Undelivered;
 use crate::node::peers::Peer;
 use crate::node::remote_ref::ResolveError;
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     /// Limits the log lines that peers' faults cause.
     pub(crate) log: LogLimit,
     peers: DashMap<Address, Arc<Peer>>,
+    /// The uids of the peers that are up, at most one address for each.
+    pub(crate) live: DashMap<Uid, Address>,
     /// What was counted of peers that are forgotten.
     pub(crate) departed: Departed,
     /// This node as its own peer.
@@ -108,6 +111,7 @@ impl Core {
             gossip: parts.gossip,
             counters: Counters::default(),
             peers: DashMap::new(),
+            live: DashMap::new(),
             departed: Departed::default(),
             own,
             closing: cancel.child_token(),
@@ -122,6 +126,17 @@ impl Core {
 
     pub(crate) fn address(&self) -> &Address {
         self.identity.local.address()
+    }
+
+    /// Tells whether a live node at another address has the uid of `node`: one of them is not who it says.
+    pub(crate) fn is_uid_taken(&self, node: &UniqueAddress) -> bool {
+        let is_own = node.uid() == self.identity.local.uid();
+        let is_other = |_: &Uid, address: &Address| address != node.address();
+        let is_taken = is_own || self.live.view(&node.uid(), is_other).unwrap_or(false);
+        if let (true, Some(held_back)) = (is_taken, self.log.admit(now())) {
+            tracing::error!(%node, held_back, "a live node at another address has the same uid");
+        }
+        is_taken
     }
 
     /// Gives this node as its own peer.

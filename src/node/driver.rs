@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::address::UniqueAddress;
-use crate::association::control::{ControlPdu, Hello};
+use crate::address::{Uid, UniqueAddress};
+use crate::association::control::{ControlPdu, Hello, Refusal};
 use crate::association::{Action, Association, AssociationState, LinkId};
 use crate::event::{NodeEvent, Reason};
 use crate::frame;
@@ -28,6 +28,8 @@ pub(crate) enum Input {
     Control { link: LinkId, pdu: ControlPdu, done: oneshot::Sender<()> },
     /// A link has ended.
     Lost { link: LinkId, why: String },
+    /// The incarnation is not to be talked to again; `done` is dropped once that is so.
+    Quarantine { uid: Uid, done: oneshot::Sender<()> },
     /// Nothing waits for the link any more.
     Flushed { link: LinkId },
     /// This node stops.
@@ -106,6 +108,7 @@ impl Driver {
             Input::Accepted(accepted) => self.accepted(accepted),
             Input::Dialled { link, result } => self.dialled(link, result),
             Input::Control { link, pdu, done } => {
+                let pdu = self.checked(pdu);
                 self.machine.handle_control(now(), link, pdu);
                 self.carry_out();
                 drop(done);
@@ -115,6 +118,13 @@ impl Driver {
                     handle.close();
                 }
                 self.machine.handle_link_lost(now(), link, why);
+            }
+            Input::Quarantine { uid, done } => {
+                self.machine.handle_quarantine(now(), uid);
+                self.carry_out();
+                let peer = UniqueAddress::new(self.peer.address.clone(), uid);
+                self.core.observers.event(NodeEvent::Quarantined { peer });
+                drop(done);
             }
             Input::Flushed { link } => self.machine.handle_flushed(link),
             Input::Stop => {
@@ -133,6 +143,16 @@ impl Driver {
         let Accepted { hello, new } = accepted;
         self.start(link, new);
         self.machine.handle_hello(now(), link, &hello);
+    }
+
+    /// Turns the Welcome of a node whose uid belongs to another live one into the refusal that it should have been.
+    fn checked(&self, pdu: ControlPdu) -> ControlPdu {
+        match &pdu {
+            ControlPdu::Welcome(welcome) if self.core.is_uid_taken(&welcome.from) => {
+                ControlPdu::Refuse(Refusal::UidTaken)
+            }
+            _ => pdu,
+        }
     }
 
     fn dialled(&mut self, link: LinkId, result: Result<Link, DialError>) {
@@ -285,11 +305,13 @@ impl Driver {
             view.up_since = Some(now());
             view.activations += 1;
         }
+        self.core.live.insert(peer.uid(), peer.address().clone());
         self.core.observers.event(NodeEvent::AssociationUp { peer });
     }
 
     fn deactivate(&self, why: String) {
         self.peer.gate().active = None;
+        self.forget_uid();
         let written = self.peer.outbox.deactivate();
         self.peer.asks.fail_until(written, Reason::LinkLost);
         {
@@ -299,6 +321,13 @@ impl Driver {
         }
         let peer = self.peer.address.clone();
         self.core.observers.event(NodeEvent::AssociationDown { peer, why });
+    }
+
+    /// Lets another node have the uid of the peer, which is not up any more.
+    fn forget_uid(&self) {
+        if let Some(peer) = &self.peer.view().peer {
+            self.core.live.remove_if(&peer.uid(), |_, address| address == peer.address());
+        }
     }
 
     fn give_up(&self, reason: Reason, why: String) {
@@ -324,6 +353,7 @@ impl Driver {
     /// Ends whatever is left: links, outbox, asks.
     fn end(&mut self) {
         self.peer.gate().active = None;
+        self.forget_uid();
         self.peer.outbox.deactivate();
         self.peer.outbox.close();
         for (_, handle) in self.links.drain() {

@@ -29,6 +29,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 pub use self::actor::{Actor, ActorBuilder, ActorFn, Context, LocalActor, Outcome, ReplyError};
 pub use self::builder::{NodeBuilder, StartError};
 pub use self::dead_letters::{DeadLetterStream, EventStream, Observed};
@@ -45,6 +47,7 @@ use crate::codec::{CodecRegistry, RemoteMessage};
 use crate::event::Reason;
 use crate::node::core::Core;
 use crate::node::directory::{Acceptor, acceptor};
+use crate::node::driver::Input;
 use crate::path::{ActorPath, IntoActorPath, PathError};
 
 /// Is one running tellwire endpoint.
@@ -252,6 +255,24 @@ impl Node {
     #[must_use]
     pub fn associations(&self) -> Vec<AssociationSnapshot> {
         self.core().remote_peers().iter().map(|peer| AssociationSnapshot::of(peer)).collect()
+    }
+
+    /// Never talks to an incarnation again: its link is closed, what waits for it becomes dead letters with
+    /// [`Reason::Quarantined`], and it is refused when it dials. A later incarnation at the same address is welcome.
+    ///
+    /// Each address remembers its latest 16. Cancel safe: once polled, the quarantine comes about.
+    ///
+    /// # Errors
+    /// [`ResolveError`]: the address cannot be talked to anyway.
+    pub async fn quarantine(&self, node: &UniqueAddress) -> Result<(), ResolveError> {
+        let peer = self.core().peer(node.address())?;
+        let Some(inputs) = &peer.inputs else { return Err(ResolveError::Own) };
+        let (done, carried_out) = oneshot::channel();
+        let asked = inputs.send(Input::Quarantine { uid: node.uid(), done }).await;
+        asked.map_err(|_| ResolveError::Stopped)?;
+        // An error is the sender's end, which is the answer.
+        drop(carried_out.await);
+        Ok(())
     }
 
     /// Ends the node in order: takes no more tells, flushes what waits, says goodbye to the peers, ends every task

@@ -55,6 +55,9 @@ pub enum ResolveError {
         /// The bound.
         limit: usize,
     },
+    /// This node itself is meant where only a peer can be.
+    #[error("the address is this node's own")]
+    Own,
     /// This node has stopped.
     #[error("this node has stopped")]
     Stopped,

@@ -95,6 +95,8 @@ pub(crate) enum Refusal {
     Stopping,
     /// The node knows too many peers.
     TooManyPeers,
+    /// Another live node has the uid.
+    UidTaken,
 }
 
 /// A tell as it came from a node, its texts resolved.

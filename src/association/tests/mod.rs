@@ -5,6 +5,7 @@
 
 mod digest;
 mod faults;
+mod fenced;
 mod model;
 mod pair;
 mod random;

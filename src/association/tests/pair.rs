@@ -105,6 +105,11 @@ impl Pair {
         self.apply(side, effects);
     }
 
+    pub(super) fn quarantine(&mut self, side: Side, uid: Uid) {
+        let effects = self.shells[side].quarantine(self.now, uid);
+        self.apply(side, effects);
+    }
+
     /// Cuts the wires that a side has open; `seen` says which sides notice at once.
     pub(super) fn cut(&mut self, seen: [bool; 2]) {
         for wire in 0..self.wires.len() {

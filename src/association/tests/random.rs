@@ -25,6 +25,8 @@ enum Fault {
     Road(Side, Road),
     Latency(u64),
     Restart(Side),
+    /// Quarantines the incarnation that is at the other side.
+    Quarantine(Side),
     Stop(Side),
 }
 
@@ -39,6 +41,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (side(), road).prop_map(|(side, road)| Fault::Road(side, road)),
         1 => (2..6_000u64).prop_map(Fault::Latency),
         1 => side().prop_map(Fault::Restart),
+        1 => side().prop_map(Fault::Quarantine),
         1 => side().prop_map(Fault::Stop),
     ]
 }
@@ -54,6 +57,10 @@ fn befall(pair: &mut Pair, fault: Fault, next_uid: &mut u64) {
             *next_uid += 1;
             pair.restart(side, *next_uid);
         }
+        Fault::Quarantine(side) => {
+            let uid = pair.shells[1 - side].uid();
+            pair.quarantine(side, uid);
+        }
         Fault::Stop(side) => pair.stop(side),
     }
 }
@@ -63,7 +70,8 @@ fn heal(pair: &mut Pair, next_uid: &mut u64) {
     pair.roads = [Road::Open; 2];
     pair.latency = 1..10;
     for side in [ADA, BOB] {
-        if pair.shells[side].machine.is_stopping {
+        let is_fenced = pair.shells[1 - side].machine.quarantine.contains(pair.shells[side].uid());
+        if is_fenced || pair.shells[side].machine.is_stopping {
             befall(pair, Fault::Restart(side), next_uid);
         }
     }
@@ -135,6 +143,7 @@ enum Input {
     Flushed(u64),
     Pass(u64),
     Due,
+    Quarantine(u64),
     Stop,
 }
 
@@ -149,6 +158,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => link().prop_map(Input::Flushed),
         1 => (0..20_000u64).prop_map(Input::Pass),
         3 => Just(Input::Due),
+        1 => number().prop_map(Input::Quarantine),
         1 => Just(Input::Stop),
     ]
 }
@@ -243,6 +253,7 @@ fn say(
             *now = shell.machine.poll_timeout().unwrap_or(*now).max(*now);
             shell.timeout(*now)
         }
+        Input::Quarantine(uid) => shell.quarantine(*now, Uid::new(uid)),
         Input::Stop => shell.stop(*now),
     }
 }

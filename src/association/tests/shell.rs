@@ -160,6 +160,11 @@ impl Shell {
         self.carry_out()
     }
 
+    pub(super) fn quarantine(&mut self, now: Instant, uid: Uid) -> Vec<Effect> {
+        self.machine.handle_quarantine(now, uid);
+        self.carry_out()
+    }
+
     pub(super) fn timeout(&mut self, now: Instant) -> Vec<Effect> {
         self.machine.handle_timeout(now);
         self.carry_out()

@@ -61,6 +61,11 @@ impl Shell {
             State::Draining(draining) => Some(draining.link),
             State::Idle | State::Pending(_) | State::Backoff { .. } => None,
         };
+        if let Some((_, uid)) =
+            self.active.filter(|(_, uid)| self.machine.quarantine.contains(*uid))
+        {
+            return Some(format!("{uid} is quarantined and active"));
+        }
         if self.active.map(|(link, _)| link) != carries {
             return Some(format!("active {:?}, known as active {carries:?}", self.active));
         }
