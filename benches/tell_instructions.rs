@@ -1,6 +1,7 @@
 //! Gives callgrind a steady stream of warm tells to count instructions of.
 //!
-//! `benches/instructions` runs it and compares the counts with those in `benches/instructions.txt`.
+//! `benches/instructions` runs it and compares the counts with those in `benches/instructions.txt`;
+//! `benches/instructions --scale` runs it with ever more paths registered and peers connected.
 //!
 //! Two nodes on the one thread of this process, joined by an in-process link, so that nothing depends on timing:
 //! [`tell_round`] fills the outbox, [`arrive_round`] runs writer, reader, dispatch and actor until all is consumed.
@@ -31,9 +32,15 @@ tellwire::remote_messages! {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let (paths, peers) = (argument("--paths")?, argument("--peers")?);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let arrived = Arc::new(AtomicU64::new(0));
-    let (sender, receiver) = runtime.block_on(nodes(&arrived))?;
+    let hub = InProcessNetwork::new();
+    let (sender, receiver) = runtime.block_on(nodes(&hub, &arrived))?;
+    for path in 0..paths {
+        receiver.register(format!("/user/idle-{path}"), |_: Note| {})?;
+    }
+    let idle = runtime.block_on(connect(&hub, &sender, peers))?;
     let notes = {
         let _inside = runtime.enter();
         sender.resolve(receiver.path("/user/notes")?)?
@@ -46,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         arrive_round(&runtime, &arrived, (round + 1) * PER_ROUND);
     }
     println!("{} tells", ROUNDS * PER_ROUND);
+    drop(idle);
     runtime.block_on(async {
         sender.shutdown(WAIT).await;
         receiver.shutdown(WAIT).await;
@@ -53,13 +61,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn nodes(arrived: &Arc<AtomicU64>) -> Result<(Node, Node), Box<dyn Error>> {
-    let hub = InProcessNetwork::new();
-    let start = |port: u16| {
-        let builder = Node::builder("Bench").listen(format!("mem://bench:{port}"));
-        builder.transport(hub.clone()).start()
-    };
-    let (sender, receiver) = (start(1).await?, start(2).await?);
+/// Gives the number behind an option, or else 0.
+fn argument(name: &str) -> Result<u64, Box<dyn Error>> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
+    Ok(arguments.next().map_or(Ok(0), |number| number.parse())?)
+}
+
+async fn start(hub: &InProcessNetwork) -> Result<Node, Box<dyn Error>> {
+    let builder = Node::builder("Bench").listen("mem://bench:0").transport(hub.clone());
+    Ok(builder.start().await?)
+}
+
+/// Starts nodes that the sender has told something once.
+async fn connect(
+    hub: &InProcessNetwork,
+    sender: &Node,
+    peers: u64,
+) -> Result<Vec<Node>, Box<dyn Error>> {
+    let (mut nodes, heard) = (Vec::new(), Arc::new(AtomicU64::new(0)));
+    for _ in 0..peers {
+        let (node, heard) = (start(hub).await?, Arc::clone(&heard));
+        node.register("/user/notes", move |_: Note| {
+            heard.fetch_add(1, Ordering::Relaxed);
+        })?;
+        sender.resolve(node.path("/user/notes")?)?.tell(&Note { text: String::new() })?;
+        nodes.push(node);
+    }
+    while heard.load(Ordering::Relaxed) < peers {
+        tokio::task::yield_now().await;
+    }
+    Ok(nodes)
+}
+
+async fn nodes(
+    hub: &InProcessNetwork,
+    arrived: &Arc<AtomicU64>,
+) -> Result<(Node, Node), Box<dyn Error>> {
+    let (sender, receiver) = (start(hub).await?, start(hub).await?);
     let arrived = Arc::clone(arrived);
     receiver.spawn("/user/notes", move |note: Note, _: &mut Context| {
         std::hint::black_box(note.text);
