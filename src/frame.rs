@@ -10,13 +10,15 @@
 //! | 4 TELL | [`ClusterFrame::Tell`] | the remote message sink |
 //! | 5 REPLY | [`ClusterFrame::Reply`] | the ask that waits for it |
 //! | 6 DEFINE | [`ClusterFrame::Define`] | the link's dictionary |
+//! | 7 CHUNK | [`ClusterFrame::Chunk`] | the link's reassembly, and on as a tell or reply |
 //! | any other | [`ClusterFrame::Unknown`] | counted and skipped |
 
 use std::time::Duration;
 
 use crate::association::control::{ControlPdu, Hello, PduError, decode_pdu, encode_pdu};
 use crate::wire::{
-    self, Define, Extensions, FrameError, FrameKind, HelloPrefix, RawFrame, ReplyHeader, TellHeader,
+    self, ChunkHeader, Define, Extensions, FrameError, FrameKind, HelloPrefix, RawFrame,
+    ReplyHeader, TellHeader,
 };
 
 /// A frame, parsed; payloads are slices of the link's buffer.
@@ -34,6 +36,8 @@ pub(crate) enum ClusterFrame<'a> {
     Reply(ReplyHeader<'a>, &'a [u8]),
     /// Gives a text an id on this link.
     Define(Define<'a>),
+    /// Carries a piece of a tell or reply.
+    Chunk(ChunkHeader, &'a [u8]),
     /// Of a kind that this version does not know.
     Unknown,
 }
@@ -54,6 +58,10 @@ impl<'a> ClusterFrame<'a> {
             FrameKind::GOSSIP => Self::Gossip(raw.body),
             FrameKind::CONTROL => Self::Control(decode_pdu(raw.body)?),
             FrameKind::DEFINE => Self::Define(Define::parse(raw.body)?),
+            FrameKind::CHUNK => {
+                let (header, bytes) = ChunkHeader::parse(raw.body)?;
+                Self::Chunk(header, bytes)
+            }
             FrameKind::HELLO => {
                 let (prefix, body) = HelloPrefix::parse(raw.body)?;
                 Self::Hello(prefix, body)
@@ -75,6 +83,32 @@ pub(crate) enum FrameFault {
     /// A frame that has no place here.
     #[error("a frame out of turn")]
     OutOfTurn,
+    /// A chunk that does not continue the message that its link is bringing.
+    #[error(transparent)]
+    Chunk(#[from] ChunkFault),
+}
+
+/// Says which rule a chunk breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChunkFault {
+    /// It begins a message while another one is incomplete.
+    #[error("a chunk begins message {message} inside another")]
+    Nested { message: u32 },
+    /// It continues a message that has not begun.
+    #[error("a chunk continues message {message}, which has not begun")]
+    Unbegun { message: u32 },
+    /// It begins what may not be cut into chunks.
+    #[error("a chunk of a frame of kind {0}")]
+    Kind(u8),
+    /// It announces more than this node takes.
+    #[error("chunks of {total} bytes in all, allowed are {limit}")]
+    TooLarge { total: usize, limit: usize },
+    /// It has no byte of the message.
+    #[error("a chunk of nothing")]
+    Empty,
+    /// It brings more than was announced, or ends before that.
+    #[error("chunks with {bytes} bytes of {total} that were announced")]
+    Total { bytes: usize, total: usize },
 }
 
 /// Appends a control frame.

@@ -46,7 +46,7 @@
 //!
 //! # Floors
 //!
-//! A module imports only from lower floors. Words (`address`, `path`, `settings`, `event`) lie below bytes (`wire`,
+//! A module imports only from lower floors. Words (`address`, `path`, `lane`, `settings`, `event`) lie below bytes (`wire`,
 //! `codec`), those below the machines of an association and of membership, which have no IO and no clock; above them the multiplexer's table
 //! and the transports, and on top the node with its tasks.
 //!
@@ -61,6 +61,7 @@ mod association;
 pub mod codec;
 pub mod event;
 mod frame;
+pub mod lane;
 pub mod membership;
 pub mod node;
 pub mod path;

@@ -46,11 +46,14 @@ pub struct AssociationSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutboxSettings {
-    /// Bytes that may wait before `tell` answers `Full`; one message may overshoot it. Default 4 MiB, from 1 KiB.
-    ///
-    /// Memory per peer: up to twice this, because one batch is being written while the next gathers.
+    /// Bytes of messages up to 64 KiB that may wait before `tell` answers `Full`; one message may overshoot it. Default
+    /// 4 MiB, from 1 KiB. Memory per peer: as much, and the 64 KiB that are being written.
     pub max_bytes: usize,
-    /// Frames that may wait before `tell` answers `Full`. Default 65 536, from 1.
+    /// Bytes of larger messages, and of those told to the same actors after them, that may wait before `tell` answers
+    /// `Full`; each sender may overshoot it by one message. Default 32 MiB, from 64 KiB; two messages of the largest
+    /// size keep a link busy.
+    pub max_bulk_bytes: usize,
+    /// Frames that may wait in each of both before `tell` answers `Full`. Default 65 536, from 1.
     pub max_frames: usize,
     /// Bytes of control frames that may wait; beyond it gossip is refused to its caller and acknowledgements wait for
     /// the next. Default 256 KiB, from 4 KiB. Failures of asks may take the lane up to `max_bytes`.
@@ -63,7 +66,8 @@ pub struct OutboxSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InboundSettings {
-    /// Largest encoded message, sent or received. Default 16 MiB, 1 KiB to 1 GiB.
+    /// Largest encoded message, sent or received. Default 16 MiB, 1 KiB to 1 GiB. A peer may keep as much waiting here,
+    /// as the beginning of a message that it sends in chunks.
     pub max_message: usize,
     /// Links that may be in their handshake at the same time. Default 1 024, from 1; 16 KiB each.
     pub max_handshakes: usize,
@@ -102,6 +106,7 @@ impl Default for OutboxSettings {
     fn default() -> Self {
         Self {
             max_bytes: 4 * MIB,
+            max_bulk_bytes: 32 * MIB,
             max_frames: 65_536,
             max_control_bytes: 256 * KIB,
             max_asks: 65_536,
@@ -193,6 +198,7 @@ impl Settings {
         ensure("association.ping_interval", a.ping_interval >= ms(1))?;
         ensure("association.liveness_timeout", a.liveness_timeout > a.ping_interval)?;
         ensure("outbox.max_bytes", self.outbox.max_bytes >= KIB)?;
+        ensure("outbox.max_bulk_bytes", self.outbox.max_bulk_bytes >= 64 * KIB)?;
         ensure("outbox.max_frames", self.outbox.max_frames >= 1)?;
         ensure("outbox.max_control_bytes", self.outbox.max_control_bytes >= 4 * KIB)?;
         ensure("outbox.max_asks", self.outbox.max_asks >= 1)?;

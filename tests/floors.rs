@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u8)] = &[
     ("address", 0),
     ("path", 0),
+    ("lane", 0),
     ("settings", 0),
     ("event", 0),
     ("wire", 1),

@@ -2,6 +2,8 @@
 //!
 //! Each test runs a node of its own over TCP and a client that speaks the wire by hand.
 
+#[path = "hostile/chunks.rs"]
+mod chunks;
 #[path = "hostile/descriptors.rs"]
 mod descriptors;
 #[path = "hostile/handshake.rs"]

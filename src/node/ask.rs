@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Reason;
+use crate::node::books::{Passed, Position};
 
 /// Ends one ask: called once, with the reply's bytes or with the reason why there is none.
 pub(crate) type Completion = Box<dyn FnOnce(Answer<'_>) + Send>;
@@ -29,14 +30,14 @@ pub(crate) struct Asks {
 struct Inner {
     waiting: HashMap<u64, Waiting>,
     last: u64,
-    /// Asks up to this position have ended, and why.
-    ended: Option<(u64, Reason)>,
+    /// Asks among these frames have ended, and why.
+    ended: Option<(Passed, Reason)>,
 }
 
 struct Waiting {
     completion: Completion,
     /// The ask's place among the frames to the peer; none until it was offered.
-    position: Option<u64>,
+    position: Option<Position>,
 }
 
 impl Asks {
@@ -60,12 +61,12 @@ impl Asks {
     }
 
     /// Notes where among the frames to the peer the ask went; ends it if they have ended meanwhile.
-    pub(crate) fn sent(&self, correlation: u64, position: u64) {
+    pub(crate) fn sent(&self, correlation: u64, position: Position) {
         let mut inner = self.lock();
         if let Some(waiting) = inner.waiting.get_mut(&correlation) {
             waiting.position = Some(position);
         }
-        let ended = inner.ended.filter(|(until, _)| position <= *until);
+        let ended = inner.ended.filter(|(passed, _)| passed.covers(position));
         drop(inner);
         if let Some((_, reason)) = ended {
             self.complete(correlation, Answer::Failed(reason));
@@ -80,19 +81,19 @@ impl Asks {
 
     /// Ends an ask and gives its place among the frames to the peer; an unknown correlation is one whose caller
     /// has given up.
-    pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<u64> {
+    pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<Position> {
         let waiting = self.lock().waiting.remove(&correlation)?;
         (waiting.completion)(answer);
         waiting.position
     }
 
-    /// Ends every ask whose frame is among those up to `position`.
-    pub(crate) fn fail_until(&self, position: u64, reason: Reason) {
+    /// Ends every ask whose frame is among those that have passed.
+    pub(crate) fn fail_passed(&self, passed: Passed, reason: Reason) {
         let ended: Vec<u64> = {
             let mut inner = self.lock();
-            inner.ended = Some((position, reason));
+            inner.ended = Some((passed, reason));
             let waiting = inner.waiting.iter();
-            let ended = waiting.filter(|(_, w)| w.position.is_some_and(|at| at <= position));
+            let ended = waiting.filter(|(_, w)| w.position.is_some_and(|at| passed.covers(at)));
             ended.map(|(correlation, _)| *correlation).collect()
         };
         for correlation in ended {
@@ -134,12 +135,15 @@ mod tests {
             }))
             .unwrap()
         };
-        let (written, waiting) = (open("written"), open("waiting"));
-        asks.sent(written, 1);
-        asks.sent(waiting, 2);
-        asks.fail_until(1, Reason::LinkLost);
+        let (written, waiting, large) = (open("written"), open("waiting"), open("large"));
+        asks.sent(written, Position::Ordinary(1));
+        asks.sent(waiting, Position::Ordinary(2));
+        asks.sent(large, Position::Bulk(1));
+        asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
         assert_eq!(rx.try_recv(), Ok(("written", Some(Reason::LinkLost))));
         assert!(rx.try_recv().is_err());
+        asks.fail_passed(Passed { ordinary: 1, bulk: 1 }, Reason::LinkLost);
+        assert_eq!(rx.try_recv(), Ok(("large", Some(Reason::LinkLost))));
         asks.complete(waiting, Answer::Reply { wire_name: "x", payload: &[] });
         assert_eq!(rx.try_recv(), Ok(("waiting", None)));
         assert_eq!(asks.len(), 0);
@@ -153,9 +157,9 @@ mod tests {
             Answer::Failed(reason) => tx.send(reason).unwrap(),
             Answer::Reply { .. } => {}
         }));
-        asks.fail_until(1, Reason::LinkLost);
+        asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
         assert_eq!(asks.len(), 1);
-        asks.sent(late.unwrap(), 1);
+        asks.sent(late.unwrap(), Position::Ordinary(1));
         assert_eq!(rx.try_recv(), Ok(Reason::LinkLost));
         assert_eq!(asks.len(), 0);
     }

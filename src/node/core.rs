@@ -235,11 +235,11 @@ impl Core {
     /// Turns everything that waits for a peer into dead letters; asks end with the reason.
     pub(crate) fn discard(&self, peer: &Peer, reason: Reason, why: &str) -> u64 {
         let mut count = 0;
-        let until = peer.outbox.discard(|undelivered| {
+        let passed = peer.outbox.discard(|undelivered| {
             count += 1;
             self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, why));
         });
-        peer.asks.fail_until(until, reason);
+        peer.asks.fail_passed(passed, reason);
         count
     }
 

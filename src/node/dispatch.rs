@@ -17,9 +17,10 @@ use crate::node::ask::Answer;
 use crate::node::core::{Core, Counters};
 use crate::node::directory::{Failure, Route};
 use crate::node::ended::{Ended, Resolved};
-use crate::node::link::now;
+use crate::node::link::{HEADER_ROOM, now};
 use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::peers::{Gate, Peer};
+use crate::node::reassembly::Reassembly;
 use crate::node::refusals::Refusals;
 use crate::node::routes::{Before, Key, Routes};
 use crate::node::sink::{DeliverError, InboundTell};
@@ -37,6 +38,8 @@ pub(crate) struct Dispatcher {
     dictionary: Dictionary,
     senders: HashMap<TextId, ActorPath>,
     routes: Routes,
+    /// Ends with the link, and with it a message that is incomplete.
+    reassembly: Reassembly,
     tally: Tally,
     refusals: Refusals,
 }
@@ -62,6 +65,7 @@ pub(crate) enum Step {
 impl Dispatcher {
     pub(crate) fn new(core: Arc<Core>, peer: Arc<Peer>, link: Option<LinkId>) -> Self {
         let from = link.is_none().then(|| core.identity.local.clone());
+        let largest = core.settings.inbound.max_message + HEADER_ROOM;
         Self {
             core,
             peer,
@@ -70,6 +74,7 @@ impl Dispatcher {
             dictionary: Dictionary::new(),
             senders: HashMap::new(),
             routes: Routes::default(),
+            reassembly: Reassembly::new(largest),
             tally: Tally::default(),
             refusals: Refusals::default(),
         }
@@ -115,6 +120,7 @@ impl Dispatcher {
             ClusterFrame::Hello(..) => return Err(FrameFault::OutOfTurn),
             ClusterFrame::Tell(..)
             | ClusterFrame::Reply(..)
+            | ClusterFrame::Chunk(..)
             | ClusterFrame::Gossip(_)
             | ClusterFrame::Define(_)
                 if !is_active =>
@@ -134,6 +140,11 @@ impl Dispatcher {
                 let wire_name = self.dictionary.resolve(header.manifest)?;
                 let answer = Answer::Reply { wire_name, payload };
                 self.peer.answer(header.correlation, answer);
+            }
+            ClusterFrame::Chunk(header, bytes) => {
+                if let Some((kind, body)) = self.reassembly.add(header, bytes)? {
+                    return self.frame(gate, RawFrame { kind, body: &body });
+                }
             }
         }
         Ok(None)

@@ -128,7 +128,7 @@ impl Driver {
             }
             Input::Flushed { link } => self.machine.handle_flushed(link),
             Input::Stop => {
-                let queued = self.peer.outbox.counts().queued_frames;
+                let queued = self.peer.outbox.counts().queued_frames();
                 if queued > 0 {
                     // What was told a moment ago has not been noticed yet; the stop came first.
                     self.machine.handle_demand(now());
@@ -207,7 +207,7 @@ impl Driver {
             Action::Incarnation { previous, current } => {
                 self.peer.gate().received = 0;
                 self.peer.gate().acknowledged = 0;
-                self.peer.asks.fail_until(self.peer.outbox.deactivate(), Reason::NewIncarnation);
+                self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::NewIncarnation);
                 let lost = self.peer.outbox.new_incarnation();
                 self.lost(Reason::NewIncarnation, lost);
                 self.core.observers.event(NodeEvent::NewIncarnation { previous, current });
@@ -313,7 +313,7 @@ impl Driver {
         self.peer.gate().active = None;
         self.forget_uid();
         let written = self.peer.outbox.deactivate();
-        self.peer.asks.fail_until(written, Reason::LinkLost);
+        self.peer.asks.fail_passed(written, Reason::LinkLost);
         {
             let mut view = self.peer.view();
             view.up_since = None;

@@ -1,6 +1,6 @@
 //! Runs the two tasks of a link: one reads and dispatches, one writes.
 //!
-//! The reader never waits for a mailbox. The writer drains everything that waits in one go, control first, and
+//! The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
 //! sleeps when nothing does. Either one's end is told to the driver, which owns the link.
 
 use std::future::Future;
@@ -309,9 +309,9 @@ impl Courtesy {
             self.pause -= 1;
             return;
         }
-        let before = outbox.counts().queued_bytes;
+        let before = outbox.counts().queued_bytes();
         tokio::task::yield_now().await;
-        if outbox.counts().queued_bytes > before {
+        if outbox.counts().queued_bytes() > before {
             self.next_pause = 0;
         } else {
             self.pause = self.next_pause;
@@ -337,7 +337,7 @@ async fn write_batch(
     writer: &mut LinkWriter,
     batch: &Batch,
 ) -> std::io::Result<()> {
-    for bytes in [&batch.control, &batch.ordinary] {
+    for bytes in batch.pieces() {
         if !bytes.is_empty() {
             writer.write_all(bytes).await?;
             context.peer.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -383,7 +383,7 @@ pub(crate) fn now() -> Instant {
 /// The longest frame before a link is activated: with its length, 16 KiB.
 pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 /// What a frame may have beside its message: header, texts, extensions.
-const HEADER_ROOM: usize = 64 * 1024;
+pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
 /// Bytes of a frame that must come each millisecond, once the liveness time is over.
@@ -408,7 +408,7 @@ mod tests {
             let sender = Arc::clone(&outbox);
             tokio::spawn(async move { sender.offer_gossip(b"x") });
             courtesy.let_others_send(&outbox).await;
-            assert_eq!(outbox.counts().queued_bytes, 6 * sent);
+            assert_eq!(outbox.counts().queued_bytes(), 6 * sent);
         }
     }
 

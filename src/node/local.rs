@@ -20,8 +20,9 @@ pub(crate) async fn run(core: Arc<Core>) {
         }
         while !peer.outbox.is_empty() {
             peer.outbox.take_local(&mut batch, &mut defined);
-            dispatcher.dispatch_local(&batch.control);
-            dispatcher.dispatch_local(&batch.ordinary);
+            for bytes in batch.pieces() {
+                dispatcher.dispatch_local(bytes);
+            }
             batch.clear();
             tokio::task::coop::consume_budget().await;
         }

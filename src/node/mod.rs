@@ -19,6 +19,7 @@ mod local;
 mod mailbox;
 mod outbox;
 mod peers;
+mod reassembly;
 mod refusals;
 mod remote_ref;
 mod routes;
@@ -38,6 +39,7 @@ pub use self::directory::{Directory, RegisterError};
 pub use self::mailbox::{
     Delivery, Envelope, Inbox, Mailbox, MailboxSender, Refused, ReplyTo, bounded,
 };
+pub use self::outbox::Queued;
 pub use self::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
 pub use self::sink::{DeliverError, GossipSink, InboundTell, RemoteMessageSink};
 pub use self::stats::{AssociationSnapshot, Stats};

@@ -1,29 +1,39 @@
-//! Holds what waits to be sent to one peer, bounded by bytes and frames.
+//! Holds what waits to be sent to one peer, in lanes, each bounded by bytes and frames.
 //!
-//! Callers append whole frames under one short lock; the one writer of the active link swaps the buffers out,
-//! so what gathers while it writes is the next batch. The writer is woken only when the buffer was empty.
-//! Frames carry dictionary ids; the definitions a link has not seen yet go out before the batch that uses them.
+//! Callers append whole frames under one short lock. The one writer of the active link takes what waits in Control,
+//! and with it at most one quantum of Ordinary or Bulk, which take turns; so control frames are never behind more
+//! than that. The writer is woken only when nothing waited. Frames carry dictionary ids; the definitions a link has
+//! not seen yet go out before the frames that use them.
 //!
 //! Every frame that it accepts is written to a link, and then its end is a matter of the books (`books.rs`), or it is
-//! discarded as a dead letter.
+//! discarded as a dead letter. A large message counts as written when its last chunk is taken; one whose link breaks
+//! before begins anew on the next.
 
-use std::any::TypeId;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU16, Ordering};
+mod bulk;
+mod message;
+mod ordinary;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+pub(crate) use self::bulk::Piece;
+pub(crate) use self::message::{
+    AskHeader, Outgoing, OutgoingReply, ReplyName, Undelivered, WireName,
+};
+
+use self::bulk::Bulk;
+use self::message::{Message, Names};
+use self::ordinary::Ordinary;
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
 use crate::event::Reason;
 use crate::frame;
-use crate::node::books::Books;
+use crate::lane::Lane;
+use crate::node::books::{Books, Passed, Position};
 use crate::settings::OutboxSettings;
-use crate::wire::{self, Define, Definitions, Extensions, FrameKind, TextId, TextRef};
+use crate::wire::{self, FrameKind};
 
 /// Holds what waits to be sent to one peer.
 #[derive(Debug)]
@@ -34,33 +44,6 @@ pub(crate) struct Outbox {
     room: Notify,
     /// Wakes the driver when something waits and no link is active.
     demand: Notify,
-}
-
-/// A message on its way out, encoded.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Outgoing<'a> {
-    pub(crate) target: &'a str,
-    /// Where the caller keeps the target's dictionary id; 0 means not known yet.
-    pub(crate) target_id: &'a AtomicU16,
-    pub(crate) manifest: WireName,
-    pub(crate) sender: Option<&'a str>,
-    pub(crate) ask: Option<AskHeader>,
-    pub(crate) payload: &'a [u8],
-}
-
-/// What makes a tell an ask.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AskHeader {
-    pub(crate) correlation: u64,
-    pub(crate) wait: Duration,
-}
-
-/// Names a message type for the dictionary: its identity, and its text for the first use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WireName {
-    pub(crate) type_id: TypeId,
-    pub(crate) codec: &'static str,
-    pub(crate) manifest: &'static str,
 }
 
 /// Says why the outbox took nothing.
@@ -74,11 +57,12 @@ pub(crate) enum Refused {
     Unframeable,
 }
 
-/// What one write brings to the link.
+/// What one write brings to the link: control frames, and a quantum of one other lane.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) control: Vec<u8>,
     pub(crate) ordinary: Vec<u8>,
+    pub(crate) bulk: Option<Piece>,
 }
 
 /// Counts frames for statistics.
@@ -86,24 +70,37 @@ pub(crate) struct Batch {
 pub(crate) struct Counts {
     pub(crate) tells: u64,
     pub(crate) replies: u64,
-    pub(crate) queued_frames: usize,
-    pub(crate) queued_bytes: usize,
     pub(crate) lost: u64,
+    pub(crate) control: Queued,
+    pub(crate) ordinary: Queued,
+    pub(crate) bulk: Queued,
+}
+
+/// Counts what waits in one lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Queued {
+    /// Bytes that wait to be written, headers included.
+    pub bytes: usize,
+    /// Frames that wait to be written; a message in chunks counts as one.
+    pub frames: usize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     control: Vec<u8>,
-    ordinary: Vec<u8>,
-    frames: usize,
-    definitions: Definitions,
-    manifests: HashMap<TypeId, Option<TextId>, BuildHasherDefault<IdHasher>>,
+    control_frames: usize,
+    ordinary: Ordinary,
+    bulk: Bulk,
+    is_bulk_next: bool,
+    /// Lanes that have refused a frame since their senders were last woken.
+    has_refused_ordinary: bool,
+    has_refused_bulk: bool,
+    names: Names,
     active: Option<(LinkId, Arc<Notify>)>,
     is_closed: bool,
     tells: u64,
     replies: u64,
-    /// Frames taken by a writer or discarded, over the outbox's life.
-    taken: u64,
     books: Books,
     lost: u64,
 }
@@ -113,42 +110,14 @@ impl Outbox {
         Self { inner: Mutex::default(), settings, room: Notify::new(), demand: Notify::new() }
     }
 
-    /// Appends a tell or ask and gives its position among all user frames.
-    pub(crate) fn offer_tell(&self, tell: &Outgoing<'_>) -> Result<u64, Refused> {
-        let mut inner = self.lock();
-        let was_empty = inner.admit(&self.settings)?;
-        inner.append_tell(tell)?;
-        inner.tells += 1;
-        Ok(self.appended(inner, was_empty))
+    /// Appends a tell or ask and gives its position.
+    pub(crate) fn offer_tell(&self, tell: &Outgoing<'_>) -> Result<Position, Refused> {
+        self.offer(tell)
     }
 
     /// Appends a reply to an ask of the peer.
-    pub(crate) fn offer_reply(
-        &self,
-        correlation: u64,
-        manifest: WireName,
-        payload: &[u8],
-    ) -> Result<u64, Refused> {
-        let mut inner = self.lock();
-        let was_empty = inner.admit(&self.settings)?;
-        inner.append_reply(correlation, manifest, payload)?;
-        inner.replies += 1;
-        Ok(self.appended(inner, was_empty))
-    }
-
-    /// Appends a reply that is encoded already, under the name it came with.
-    pub(crate) fn relay_reply(
-        &self,
-        correlation: u64,
-        wire_name: &str,
-        payload: &[u8],
-    ) -> Result<u64, Refused> {
-        let mut inner = self.lock();
-        let was_empty = inner.admit(&self.settings)?;
-        let header = wire::ReplyHeader::new(correlation, TextRef::Literal(wire_name));
-        append(&mut inner.ordinary, FrameKind::REPLY, payload, |out| header.encode(out))?;
-        inner.replies += 1;
-        Ok(self.appended(inner, was_empty))
+    pub(crate) fn offer_reply(&self, reply: &OutgoingReply<'_>) -> Result<Position, Refused> {
+        self.offer(reply)
     }
 
     /// Appends a control PDU; refused when the control lane is full.
@@ -171,8 +140,8 @@ impl Outbox {
         self.append_control(limit, |out| frame::encode_gossip(pdu, out))
     }
 
-    /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed. Every `take`
-    /// after its creation wakes it, polled or not.
+    /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed. It wakes when a
+    /// lane that has refused a frame is down to half its bounds.
     pub(crate) fn room(&self) -> Notified<'_> {
         self.room.notified()
     }
@@ -182,40 +151,41 @@ impl Outbox {
         self.demand.notified()
     }
 
-    /// Moves what waits into `batch`, if `link` is the active one. `defined` counts the definitions that the
-    /// link has seen.
+    /// Moves what goes out next into `batch`, if `link` is the active one. `defined` counts the definitions that
+    /// the link has seen.
     pub(crate) fn take(&self, link: LinkId, batch: &mut Batch, defined: &mut usize) {
         let mut inner = self.lock();
         if inner.active.as_ref().is_none_or(|(active, _)| *active != link) {
             return;
         }
-        inner.swap_out(batch, defined);
-        drop(inner);
-        self.room.notify_waiters();
+        inner.take(batch, defined);
+        self.relieve(inner);
     }
 
-    /// Moves everything out for this node itself, where definitions are looked up directly.
+    /// Moves what comes next out for this node itself, where definitions are looked up directly.
     pub(crate) fn take_local(&self, batch: &mut Batch, defined: &mut usize) {
-        self.lock().swap_out(batch, defined);
-        self.room.notify_waiters();
+        let mut inner = self.lock();
+        inner.take(batch, defined);
+        self.relieve(inner);
     }
 
     /// Lets the writer of `link`, and only it, take frames from here on.
     pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>) {
         let mut inner = self.lock();
         inner.books.begin_link();
+        inner.bulk.rewind();
         writer.notify_one();
         inner.active = Some((link, writer));
     }
 
-    /// Lets nobody take frames; gives the position of the last frame that was taken.
-    pub(crate) fn deactivate(&self) -> u64 {
+    /// Lets nobody take frames; says which were taken.
+    pub(crate) fn deactivate(&self) -> Passed {
         let mut inner = self.lock();
         inner.active = None;
         if !inner.is_empty() {
             self.demand.notify_one();
         }
-        inner.taken
+        inner.passed()
     }
 
     /// Notes that the peer has received so many frames.
@@ -223,12 +193,12 @@ impl Outbox {
         self.lock().books.acknowledge(received);
     }
 
-    /// Notes that the peer has received everything up to `position`, as far as it was written to its present
-    /// incarnation.
-    pub(crate) fn answered(&self, position: u64) {
+    /// Notes that the peer has received the frame at `position` and what was written before it, as far as it was
+    /// written to its present incarnation.
+    pub(crate) fn answered(&self, position: Position) {
         let mut inner = self.lock();
-        let taken = inner.taken;
-        inner.books.answer(position, taken);
+        let passed = inner.passed();
+        inner.books.answer(position, passed);
     }
 
     /// Closes the books over all links before the present one: gives how many frames were lost.
@@ -257,6 +227,7 @@ impl Outbox {
         inner.books = Books::default();
         // Acknowledgements and failed asks of the old one would be mistaken for the new one's.
         inner.control.clear();
+        inner.control_frames = 0;
         lost
     }
 
@@ -267,23 +238,24 @@ impl Outbox {
         self.demand.notify_one();
     }
 
-    /// Empties the outbox and shows each user frame that waited to `dead`, with texts in place of ids; gives the
-    /// position of the last.
-    pub(crate) fn discard(&self, mut dead: impl FnMut(Undelivered<'_>)) -> u64 {
+    /// Empties the outbox and shows each user frame that waited to `dead`, with texts in place of ids; says which
+    /// frames have passed by then.
+    pub(crate) fn discard(&self, mut dead: impl FnMut(Undelivered<'_>)) -> Passed {
         let mut inner = self.lock();
-        let ordinary = std::mem::take(&mut inner.ordinary);
-        inner.taken += std::mem::take(&mut inner.frames) as u64;
-        let position = inner.taken;
+        let (ordinary, bulk) = (inner.ordinary.drain(), inner.bulk.drain());
         inner.control.clear();
-        let texts: Vec<String> = inner.definitions.since(0).map(|(_, t)| t.to_owned()).collect();
+        inner.control_frames = 0;
+        let (passed, texts) = (inner.passed(), inner.names.texts());
         drop(inner);
         self.room.notify_waiters();
-        let mut rest = ordinary.as_slice();
-        while let Some((raw, behind)) = wire::split_frame(rest) {
-            dead(Undelivered::parse(raw, &texts));
-            rest = behind;
+        for bytes in ordinary.iter().chain(bulk.iter().map(Arc::as_ref)) {
+            let mut rest = bytes.as_slice();
+            while let Some((raw, behind)) = wire::split_frame(rest) {
+                Undelivered::parse(raw, &texts).into_iter().for_each(&mut dead);
+                rest = behind;
+            }
         }
-        position
+        passed
     }
 
     /// Counts what went through and what waits.
@@ -292,9 +264,10 @@ impl Outbox {
         Counts {
             tells: inner.tells,
             replies: inner.replies,
-            queued_frames: inner.frames,
-            queued_bytes: inner.ordinary.len() + inner.control.len(),
             lost: inner.lost,
+            control: Queued { bytes: inner.control.len(), frames: inner.control_frames },
+            ordinary: Queued { bytes: inner.ordinary.bytes(), frames: inner.ordinary.frames() },
+            bulk: Queued { bytes: inner.bulk.bytes(), frames: inner.bulk.frames() },
         }
     }
 
@@ -306,10 +279,48 @@ impl Outbox {
     /// Gives memory of a past burst back; meant for idle peers.
     pub(crate) fn shrink(&self) {
         let mut inner = self.lock();
-        if inner.is_empty() {
-            inner.ordinary.shrink_to(KEPT_CAPACITY);
+        inner.ordinary.shrink();
+        inner.bulk.shrink();
+        if inner.control.is_empty() {
             inner.control.shrink_to(KEPT_CAPACITY);
         }
+    }
+
+    #[inline]
+    fn offer<M: Message>(&self, message: &M) -> Result<Position, Refused> {
+        let mut inner = self.lock();
+        if message.payload().len() > QUANTUM {
+            return self.offer_large(inner, message);
+        }
+        let was_empty = inner.is_empty();
+        let position = inner.append(message, &self.settings)?;
+        self.wake(inner, was_empty);
+        Ok(position)
+    }
+
+    /// Appends a message in chunks. They are cut outside the lock, which copies for as long as thousands of small
+    /// tells take; room for them is reserved before.
+    #[cold]
+    fn offer_large<M: Message>(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        message: &M,
+    ) -> Result<Position, Refused> {
+        inner.admit(Lane::Bulk, &self.settings)?;
+        let (mut header, size) = (Vec::new(), message.payload().len());
+        message.header(&mut inner.names, &mut header)?;
+        let number = inner.bulk.reserve(size);
+        drop(inner);
+        let chunks = bulk::cut(number, M::KIND, &header, message.payload());
+        let mut inner = self.lock();
+        inner.bulk.release(size);
+        let was_empty = inner.is_empty();
+        let pushed = inner.push(chunks, message);
+        match pushed {
+            Ok(_) => self.wake(inner, was_empty),
+            Err(_) => self.relieve(inner),
+        }
+        pushed
     }
 
     fn append_control(
@@ -326,18 +337,13 @@ impl Outbox {
         }
         let was_empty = inner.is_empty();
         encode(&mut inner.control).map_err(|_| Refused::Unframeable)?;
+        inner.control_frames += 1;
         self.wake(inner, was_empty);
         Ok(())
     }
 
-    fn appended(&self, mut inner: MutexGuard<'_, Inner>, was_empty: bool) -> u64 {
-        inner.frames += 1;
-        let position = inner.taken + inner.frames as u64;
-        self.wake(inner, was_empty);
-        position
-    }
-
     /// Wakes the writer, or the driver where no link is active, unless they are awake already.
+    #[inline]
     fn wake(&self, inner: MutexGuard<'_, Inner>, was_empty: bool) {
         if !was_empty {
             return;
@@ -350,91 +356,128 @@ impl Outbox {
         }
     }
 
+    /// Wakes the senders that wait for room, if a lane has some again.
+    fn relieve(&self, mut inner: MutexGuard<'_, Inner>) {
+        let has_room = inner.has_room_again(&self.settings);
+        drop(inner);
+        if has_room {
+            self.room.notify_waiters();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    /// Checks the bounds; gives whether nothing waited.
-    fn admit(&self, settings: &OutboxSettings) -> Result<bool, Refused> {
+    /// Checks the bounds of a lane.
+    #[inline]
+    fn admit(&mut self, lane: Lane, settings: &OutboxSettings) -> Result<(), Refused> {
         if self.is_closed {
             return Err(Refused::Closed);
         }
-        if self.ordinary.len() >= settings.max_bytes || self.frames >= settings.max_frames {
-            return Err(Refused::Full);
-        }
-        Ok(self.is_empty())
-    }
-
-    fn append_tell(&mut self, tell: &Outgoing<'_>) -> Result<(), Refused> {
-        let target = self.intern_cached(tell.target, tell.target_id);
-        let sender = tell.sender.map(|text| text_ref(text, self.definitions.intern(text)));
-        let mut literal = String::new();
-        let manifest = self.manifest(tell.manifest, &mut literal);
-        let record = tell.ask.map(|ask| frame::deadline_record(ask.wait));
-        let header = wire::TellHeader {
-            target: text_ref(tell.target, target),
-            manifest,
-            sender,
-            correlation: tell.ask.map(|ask| ask.correlation),
-            extensions: match &record {
-                Some(record) => Extensions::parse(record).map_err(|_| Refused::Unframeable)?,
-                None => Extensions::NONE,
-            },
+        let (bytes, frames, max_bytes) = match lane {
+            Lane::Control | Lane::Ordinary => {
+                (self.ordinary.bytes(), self.ordinary.frames(), settings.max_bytes)
+            }
+            Lane::Bulk => (self.bulk.bytes(), self.bulk.frames(), settings.max_bulk_bytes),
         };
-        append(&mut self.ordinary, FrameKind::TELL, tell.payload, |out| header.encode(out))
+        if bytes < max_bytes && frames < settings.max_frames {
+            return Ok(());
+        }
+        self.has_refused_ordinary |= lane != Lane::Bulk;
+        self.has_refused_bulk |= lane == Lane::Bulk;
+        Err(Refused::Full)
     }
 
-    fn append_reply(
+    /// Appends a frame to its lane: the ordinary one, unless it would overtake something to the same target.
+    #[inline]
+    fn append<M: Message>(
         &mut self,
-        correlation: u64,
-        name: WireName,
-        payload: &[u8],
-    ) -> Result<(), Refused> {
-        let mut literal = String::new();
-        let manifest = self.manifest(name, &mut literal);
-        let header = wire::ReplyHeader::new(correlation, manifest);
-        append(&mut self.ordinary, FrameKind::REPLY, payload, |out| header.encode(out))
+        message: &M,
+        settings: &OutboxSettings,
+    ) -> Result<Position, Refused> {
+        let size = message.payload().len();
+        let position = match message.target() {
+            Some(target) if self.bulk.holds(target) => {
+                self.admit(Lane::Bulk, settings)?;
+                let names = &mut self.names;
+                Position::Bulk(self.bulk.follow(target, size, |out| message.frame(names, out))?)
+            }
+            Some(_) | None => {
+                self.admit(Lane::Ordinary, settings)?;
+                let names = &mut self.names;
+                Position::Ordinary(self.ordinary.append(size, |out| message.frame(names, out))?)
+            }
+        };
+        self.count::<M>();
+        Ok(position)
     }
 
-    fn intern_cached(&mut self, text: &str, cached: &AtomicU16) -> Option<TextId> {
-        match TextId::new(cached.load(Ordering::Relaxed)) {
-            Some(id) => Some(id),
-            None => {
-                let id = self.definitions.intern(text)?;
-                cached.store(id.get(), Ordering::Relaxed);
-                Some(id)
+    /// Adds a message that was cut into chunks, unless the outbox was closed meanwhile.
+    fn push<M: Message>(
+        &mut self,
+        chunks: Result<Vec<u8>, Refused>,
+        message: &M,
+    ) -> Result<Position, Refused> {
+        if self.is_closed {
+            return Err(Refused::Closed);
+        }
+        let number = self.bulk.push(chunks?, message.target(), self.ordinary.offered());
+        self.count::<M>();
+        Ok(Position::Bulk(number))
+    }
+
+    /// Moves all of Control and a quantum of another lane into `batch`, whose old buffers come back here.
+    fn take(&mut self, batch: &mut Batch, defined: &mut usize) {
+        std::mem::swap(&mut self.control, &mut batch.control);
+        self.control_frames = 0;
+        self.names.define(defined, &mut batch.control);
+        self.ordinary.give_back(std::mem::take(&mut batch.ordinary));
+        if self.is_bulk_next || self.ordinary.is_empty() {
+            if let Some((piece, frames)) = self.bulk.take(self.ordinary.passed()) {
+                batch.bulk = Some(piece);
+                self.books.write_bulk(frames);
+                self.is_bulk_next = false;
+                return;
             }
         }
-    }
-
-    fn manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
-        let definitions = &mut self.definitions;
-        let spell = || format!("{}:{}", name.codec, name.manifest);
-        let id =
-            *self.manifests.entry(name.type_id).or_insert_with(|| definitions.intern(&spell()));
-        if id.is_none() {
-            *literal = spell();
+        if !self.ordinary.is_empty() {
+            let frames = self.ordinary.take(&mut batch.ordinary);
+            self.books.write_ordinary(frames);
+            self.is_bulk_next = true;
         }
-        text_ref(literal, id)
     }
 
-    fn swap_out(&mut self, batch: &mut Batch, defined: &mut usize) {
-        std::mem::swap(&mut self.control, &mut batch.control);
-        for (id, text) in self.definitions.since(*defined) {
-            let written = frame::encode_define(Define { id, text }, &mut batch.control);
-            debug_assert!(written.is_ok(), "a definition fits by construction");
+    /// Tells whether a lane that has refused a frame is down to half its bounds, and forgets the refusal.
+    fn has_room_again(&mut self, settings: &OutboxSettings) -> bool {
+        let frames = settings.max_frames / 2;
+        let ordinary = self.has_refused_ordinary
+            && self.ordinary.bytes() <= settings.max_bytes / 2
+            && self.ordinary.frames() <= frames;
+        let bulk = self.has_refused_bulk
+            && self.bulk.bytes() <= settings.max_bulk_bytes / 2
+            && self.bulk.frames() <= frames;
+        self.has_refused_ordinary &= !ordinary;
+        self.has_refused_bulk &= !bulk;
+        ordinary || bulk
+    }
+
+    fn count<M: Message>(&mut self) {
+        match M::KIND {
+            FrameKind::REPLY => self.replies += 1,
+            _ => self.tells += 1,
         }
-        *defined = self.definitions.len();
-        std::mem::swap(&mut self.ordinary, &mut batch.ordinary);
-        let frames = std::mem::take(&mut self.frames) as u64;
-        self.taken += frames;
-        self.books.write(frames);
     }
 
+    fn passed(&self) -> Passed {
+        Passed { ordinary: self.ordinary.passed(), bulk: self.bulk.passed() }
+    }
+
+    #[inline]
     fn is_empty(&self) -> bool {
-        self.ordinary.is_empty() && self.control.is_empty()
+        self.ordinary.is_empty() && self.control.is_empty() && self.bulk.is_empty()
     }
 
     fn count_lost(&mut self, lost: u64) -> u64 {
@@ -443,89 +486,46 @@ impl Inner {
     }
 }
 
-/// A user frame that was never written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Undelivered<'a> {
-    /// A tell or ask.
-    Tell { target: &'a str, manifest: &'a str },
-    /// A reply.
-    Reply { manifest: &'a str },
-}
-
-impl<'a> Undelivered<'a> {
-    fn parse(raw: wire::RawFrame<'a>, texts: &'a [String]) -> Self {
-        let resolve = |text: TextRef<'a>| match text {
-            TextRef::Literal(text) => text,
-            TextRef::Id(id) => texts.get(id.index()).map_or("", String::as_str),
-        };
-        match frame::ClusterFrame::parse(raw) {
-            Ok(frame::ClusterFrame::Tell(header, _)) => {
-                Self::Tell { target: resolve(header.target), manifest: resolve(header.manifest) }
-            }
-            Ok(frame::ClusterFrame::Reply(header, _)) => {
-                Self::Reply { manifest: resolve(header.manifest) }
-            }
-            Ok(_) | Err(_) => Self::Reply { manifest: "" },
-        }
-    }
-}
-
 impl Batch {
     pub(crate) fn clear(&mut self) {
         self.control.clear();
         self.ordinary.clear();
+        self.bulk = None;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.ordinary.is_empty()
+        self.control.is_empty() && self.ordinary.is_empty() && self.bulk.is_none()
+    }
+
+    /// Gives the pieces in the order in which they are written.
+    pub(crate) fn pieces(&self) -> [&[u8]; 3] {
+        [&self.control, &self.ordinary, self.bulk.as_deref().unwrap_or_default()]
     }
 }
 
-/// Hashes a `TypeId`, which is random already, by taking its bits.
-#[derive(Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
+impl Counts {
+    /// Counts the tells and replies that wait.
+    pub(crate) fn queued_frames(&self) -> usize {
+        self.ordinary.frames + self.bulk.frames
     }
 
-    fn write_u64(&mut self, bits: u64) {
-        self.0 ^= bits;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+    /// Counts the bytes that wait.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.control.bytes + self.ordinary.bytes + self.bulk.bytes
     }
 }
 
-fn text_ref(text: &str, id: Option<TextId>) -> TextRef<'_> {
-    id.map_or(TextRef::Literal(text), TextRef::Id)
-}
-
-fn append(
-    out: &mut Vec<u8>,
-    kind: FrameKind,
-    payload: &[u8],
-    header: impl FnOnce(&mut Vec<u8>) -> Result<(), wire::FrameError>,
-) -> Result<(), Refused> {
-    let mark = wire::begin(out, kind);
-    if header(out).is_err() {
-        wire::abandon(out, mark);
-        return Err(Refused::Unframeable);
-    }
-    out.extend_from_slice(payload);
-    wire::finish(out, mark, usize::MAX).map_err(|_| Refused::Unframeable)?;
-    Ok(())
-}
-
+/// The most that is written between two looks at Control, and the payload above which a message is cut into chunks
+/// of as much: 64 KiB. Half a millisecond of a gigabit link, and enough for a write to cost little beside its bytes.
+const QUANTUM: usize = 64 * 1024;
 /// What an idle outbox keeps of each buffer.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::any::TypeId;
+    use std::sync::atomic::AtomicU16;
+
     use super::*;
     use crate::settings::Settings;
 
@@ -533,24 +533,50 @@ mod tests {
         Outbox::new(Settings::default().outbox)
     }
 
-    fn offer(outbox: &Outbox) -> u64 {
-        let manifest = WireName { type_id: TypeId::of::<u8>(), codec: "c", manifest: "m" };
-        outbox.offer_reply(1, manifest, b"payload").unwrap()
+    fn offer(outbox: &Outbox) -> Position {
+        offer_sized(outbox, 7).unwrap()
     }
 
-    /// Writes what waits to a link.
-    fn write(outbox: &Outbox) {
-        let link = LinkId::default();
-        outbox.activate(link, Arc::default());
-        outbox.take(link, &mut Batch::default(), &mut 0);
+    fn offer_sized(outbox: &Outbox, size: usize) -> Result<Position, Refused> {
+        let manifest = ReplyName::Relayed("c:m");
+        outbox.offer_reply(&OutgoingReply { correlation: 1, manifest, payload: &vec![1; size] })
+    }
+
+    fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused> {
+        let manifest = WireName { type_id: TypeId::of::<u8>(), codec: "c", manifest: "m" };
+        outbox.offer_tell(&Outgoing {
+            target,
+            target_id: &AtomicU16::new(0),
+            manifest,
+            sender: None,
+            ask: None,
+            payload: &vec![1; size],
+        })
+    }
+
+    /// Writes everything that waits to a link, and gives what each write brought.
+    fn write(outbox: &Outbox) -> Vec<Batch> {
+        outbox.activate(LinkId::default(), Arc::default());
+        let (mut batches, mut defined) = (Vec::new(), 0);
+        while !outbox.is_empty() {
+            batches.push(take(outbox, &mut defined));
+        }
+        batches
+    }
+
+    fn take(outbox: &Outbox, defined: &mut usize) -> Batch {
+        let mut batch = Batch::default();
+        outbox.take(LinkId::default(), &mut batch, defined);
+        assert!(!batch.is_empty(), "nothing to take from an outbox that is not empty");
+        batch
     }
 
     #[test]
     fn an_answer_shows_that_everything_up_to_its_ask_has_arrived() {
         let outbox = outbox();
-        assert_eq!([(); 4].map(|()| offer(&outbox)), [1, 2, 3, 4]);
+        assert_eq!([(); 4].map(|()| offer(&outbox)), [1, 2, 3, 4].map(Position::Ordinary));
         write(&outbox);
-        outbox.answered(3);
+        outbox.answered(Position::Ordinary(3));
         assert_eq!(outbox.settle_unknown(), 1);
     }
 
@@ -569,9 +595,118 @@ mod tests {
 
     #[test]
     fn control_frames_for_a_former_incarnation_are_not_sent_to_the_next() {
-        let outbox = Outbox::new(Settings::default().outbox);
+        let outbox = outbox();
         outbox.offer_control(&ControlPdu::Received { received: 4096 }).unwrap();
         outbox.new_incarnation();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn no_write_brings_more_user_frames_than_a_quantum_and_lanes_take_turns() {
+        let outbox = outbox();
+        for _ in 0..100 {
+            offer_sized(&outbox, 10_000).unwrap();
+        }
+        offer_sized(&outbox, 1_000_000).unwrap();
+        let batches = write(&outbox);
+        assert!(batches.iter().all(|batch| batch.ordinary.is_empty() != batch.bulk.is_none()));
+        let most = batches.iter().map(|batch| batch.pieces().concat().len()).max();
+        assert!(most <= Some(QUANTUM + 64), "{most:?}");
+        let turns: Vec<_> = batches.iter().take(30).map(|batch| batch.bulk.is_some()).collect();
+        assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+    }
+
+    #[test]
+    fn control_frames_go_out_with_the_next_quantum_whatever_waits() {
+        let outbox = outbox();
+        tell(&outbox, "/a", 10_000_000).unwrap();
+        tell(&outbox, "/b", 60_000).unwrap();
+        tell(&outbox, "/b", 60_000).unwrap();
+        outbox.activate(LinkId::default(), Arc::default());
+        let mut defined = 0;
+        for _ in 0..10 {
+            outbox.offer_control(&ControlPdu::Received { received: 1 }).unwrap();
+            let batch = take(&outbox, &mut defined);
+            assert!(!batch.control.is_empty() && outbox.counts().control == Queued::default());
+        }
+    }
+
+    #[test]
+    fn a_large_tell_is_complete_after_the_earlier_and_before_the_later_ones() {
+        let outbox = outbox();
+        for _ in 0..10 {
+            tell(&outbox, "/a", 60_000).unwrap();
+        }
+        assert_eq!(tell(&outbox, "/a", 70_000), Ok(Position::Bulk(1)));
+        assert_eq!(tell(&outbox, "/a", 1), Ok(Position::Bulk(2)));
+        assert_eq!(tell(&outbox, "/b", 1), Ok(Position::Ordinary(11)));
+        assert_eq!(tell(&outbox, "/a", 1), Ok(Position::Bulk(3)));
+        let batches = write(&outbox);
+        let bulk: Vec<_> = batches.iter().map(|batch| batch.bulk.is_some()).collect();
+        let (first, rest) = bulk.split_at(bulk.len() - 2);
+        // One chunk travels at once; the other waits for the ten, and the followers are one write.
+        assert_eq!(first.iter().filter(|is_bulk| **is_bulk).count(), 1, "{bulk:?}");
+        assert_eq!(rest, [true, true]);
+        assert_eq!(tell(&outbox, "/a", 1), Ok(Position::Ordinary(12)));
+    }
+
+    #[test]
+    fn a_large_message_whose_link_broke_begins_anew_and_is_counted_once() {
+        let outbox = outbox();
+        offer_sized(&outbox, 200_000).unwrap();
+        let whole: usize = outbox.counts().bulk.bytes;
+        outbox.activate(LinkId::default(), Arc::default());
+        take(&outbox, &mut 0);
+        assert_eq!(outbox.deactivate(), Passed::default());
+        assert_eq!(outbox.settle_unknown(), 0);
+        let written: usize = write(&outbox).iter().map(|batch| batch.pieces().concat().len()).sum();
+        assert_eq!(written, whole);
+        assert_eq!(outbox.settle_unknown(), 1);
+    }
+
+    #[test]
+    fn each_lane_has_bounds_of_its_own() {
+        let outbox = outbox();
+        while tell(&outbox, "/large", 1 << 20).is_ok() {}
+        assert_eq!(tell(&outbox, "/large", 1), Err(Refused::Full));
+        assert!(tell(&outbox, "/small", 1).is_ok());
+        let limit = Settings::default().outbox.max_bulk_bytes;
+        let waiting = outbox.counts().bulk.bytes;
+        assert!((limit..limit + (2 << 20)).contains(&waiting), "{waiting}");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_in_a_lane_gets_it() {
+        for size in [50_000, 1 << 20] {
+            let outbox = outbox();
+            while tell(&outbox, "/a", size).is_ok() {}
+            let room = outbox.room();
+            assert_eq!(tell(&outbox, "/a", size), Err(Refused::Full));
+            write(&outbox);
+            room.await;
+            assert!(tell(&outbox, "/a", size).is_ok());
+        }
+    }
+
+    #[test]
+    fn whatever_waits_becomes_one_dead_letter_each() {
+        let outbox = outbox();
+        tell(&outbox, "/large", 1 << 20).unwrap();
+        tell(&outbox, "/large", 1).unwrap();
+        tell(&outbox, "/small", 1).unwrap();
+        offer_sized(&outbox, 1 << 20).unwrap();
+        outbox.activate(LinkId::default(), Arc::default());
+        take(&outbox, &mut 0);
+        take(&outbox, &mut 0);
+        let mut dead = Vec::new();
+        let passed = outbox.discard(|undelivered| {
+            dead.push(match undelivered {
+                Undelivered::Tell { target, manifest } => format!("{target} {manifest}"),
+                Undelivered::Reply { manifest } => manifest.to_owned(),
+            });
+        });
+        assert_eq!(dead, ["/large c:m", "/large c:m", "c:m"]);
+        assert_eq!(passed, Passed { ordinary: 1, bulk: 3 });
         assert!(outbox.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use crate::association::{AssociationState, LinkId};
 use crate::node::ask::{Answer, Asks};
 use crate::node::core::random_bits;
 use crate::node::driver::Input;
-use crate::node::outbox::{Outbox, Refused, WireName};
+use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
 use crate::settings::Settings;
 
 /// One peer address; shared by everyone who talks to it.
@@ -136,7 +136,9 @@ impl Peer {
         if payload.len() > self.max_message() {
             return Err(Refused::Unframeable);
         }
-        self.outbox.relay_reply(correlation, wire_name, payload).map(|_| ())
+        let manifest = ReplyName::Relayed(wire_name);
+        let reply = OutgoingReply { correlation, manifest, payload };
+        self.outbox.offer_reply(&reply).map(|_| ())
     }
 
     /// Appends a reply to an ask of the peer.
@@ -146,7 +148,9 @@ impl Peer {
         manifest: WireName,
         payload: &[u8],
     ) -> Result<(), Refused> {
-        self.outbox.offer_reply(correlation, manifest, payload).map(|_| ())
+        let manifest = ReplyName::Own(manifest);
+        let reply = OutgoingReply { correlation, manifest, payload };
+        self.outbox.offer_reply(&reply).map(|_| ())
     }
 }
 

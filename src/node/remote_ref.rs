@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::codec::{self, Codec, CodecError, DecodeError, RemoteMessage};
 use crate::event::Reason;
 use crate::node::ask::{Answer, Completion};
+use crate::node::books::Position;
 use crate::node::core::Core;
 use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
 use crate::node::peers::Peer;
@@ -265,7 +266,7 @@ impl RemoteRef {
         sender: Option<&str>,
         message: &M,
         ask: Option<AskHeader>,
-    ) -> Result<u64, TellError> {
+    ) -> Result<Position, TellError> {
         with_scratch(|scratch| {
             encode_within(message, self.peer.max_message(), scratch)?;
             let outgoing = Outgoing {

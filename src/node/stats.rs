@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::address::{Address, UniqueAddress};
 use crate::association::AssociationState;
 use crate::event::Reason;
+use crate::lane::Lane;
 use crate::node::core::Core;
+use crate::node::outbox::Queued;
 use crate::node::peers::Peer;
 
 /// Counts what a node has sent and received since its start.
@@ -57,9 +59,9 @@ pub struct AssociationSnapshot {
     pub up_since: Option<Instant>,
     /// How often a link came up.
     pub activations: u64,
-    /// Frames that wait to be written.
+    /// Tells and replies that wait to be written, in all lanes.
     pub queued_frames: usize,
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, in all lanes.
     pub queued_bytes: usize,
     /// Asks that wait for their reply.
     pub waiting_asks: usize,
@@ -67,6 +69,8 @@ pub struct AssociationSnapshot {
     pub round_trip: Option<Duration>,
     /// What went wrong last, in words.
     pub last_failure: Option<String>,
+    /// What waits in each lane, in the order of [`Lane::ALL`].
+    lanes: [Queued; 3],
 }
 
 impl Stats {
@@ -115,6 +119,17 @@ impl Stats {
 }
 
 impl AssociationSnapshot {
+    /// Counts what waits in one lane.
+    #[must_use]
+    pub fn queued(&self, lane: Lane) -> Queued {
+        let [control, ordinary, bulk] = self.lanes;
+        match lane {
+            Lane::Control => control,
+            Lane::Ordinary => ordinary,
+            Lane::Bulk => bulk,
+        }
+    }
+
     pub(crate) fn of(peer: &Peer) -> Self {
         let counts = peer.outbox.counts();
         let view = peer.view();
@@ -124,11 +139,12 @@ impl AssociationSnapshot {
             state: view.state,
             up_since: view.up_since,
             activations: view.activations,
-            queued_frames: counts.queued_frames,
-            queued_bytes: counts.queued_bytes,
+            queued_frames: counts.queued_frames(),
+            queued_bytes: counts.queued_bytes(),
             waiting_asks: peer.asks.len(),
             round_trip: view.round_trip,
             last_failure: view.last_why.clone(),
+            lanes: [counts.control, counts.ordinary, counts.bulk],
         }
     }
 }

@@ -117,8 +117,14 @@
 //!  flags:  bit 0 FIRST   bit 1 LAST   bits 2-7 zero
 //! ```
 //!
-//! The bytes of all chunks with one `message` number, in order, are the body of a frame of `kind`;
-//! `total` is the size of that body. Chunks of different messages may interleave.
+//! The bytes of all chunks with one `message` number, in order, are the body of a frame of `kind`,
+//! which is TELL or REPLY; `total` is the size of that body. Frames of other kinds may come between
+//! the chunks of a message, chunks of another message may not. A chunk has at least one byte of the
+//! message, and its first one the whole header. The message takes effect with its last chunk; a
+//! link that ends before has brought nothing of it.
+//!
+//! A reader refuses a `total` above its limit before it keeps a byte, and closes the link over any
+//! chunk that breaks these rules.
 //!
 //! # Versions and upgrades
 //!

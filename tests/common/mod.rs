@@ -215,6 +215,11 @@ impl<M: fmt::Debug> Collected<M> {
         within("the next message", self.0.recv()).await.unwrap()
     }
 
+    /// Gives the next message if it has come.
+    pub(crate) fn try_next(&mut self) -> Option<M> {
+        self.0.try_recv().ok()
+    }
+
     /// Gives the next `count` messages.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<M> {
         let mut taken = Vec::with_capacity(count);

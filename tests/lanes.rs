@@ -1,0 +1,185 @@
+//! Holds large messages to the promises of small ones: in order, once, whole, and in nobody's way.
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+mod common;
+
+use common::{Net, Note, association, collector, letter, on_both, until, until_accounted};
+use serde::{Deserialize, Serialize};
+use tellwire::event::Reason;
+use tellwire::lane::Lane;
+use tellwire::node::{AskError, Context, TellError};
+use tellwire::{Node, Settings};
+
+/// A message of any size, whose content follows from its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Load {
+    seq: u64,
+    text: String,
+}
+
+tellwire::remote_messages! {
+    table LOADS, codec = tellwire::codec::Bincode;
+    "lanes.v1.Load" => Load,
+}
+
+impl Load {
+    fn new(seq: u64, size: usize) -> Self {
+        let mut random = fastrand::Rng::with_seed(seq);
+        let block: String = (0..997).map(|_| random.alphanumeric()).collect();
+        Self { seq, text: block.repeat(size / 997 + 1)[..size].to_owned() }
+    }
+
+    fn is_intact(&self) -> bool {
+        *self == Self::new(self.seq, self.text.len())
+    }
+}
+
+/// Draws sizes around the bounds of a chunk as often as far from them.
+fn size(random: &mut fastrand::Rng) -> usize {
+    match random.u8(..10) {
+        0 => random.usize(65_400..65_700),
+        1 => random.usize(131_000..131_200),
+        2 | 3 => random.usize(60_000..700_000),
+        _ => random.usize(..2000),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_all_sizes_reach_each_actor_in_the_order_told() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut all = Vec::new();
+        for actor in 0..4 {
+            let (mailbox, loads) = collector::<Load>();
+            let path = ada.register(format!("/user/a{actor}"), mailbox).unwrap();
+            all.push((bob.resolve(path).unwrap(), loads));
+        }
+        for seq in 0..400 {
+            let to = random.usize(..all.len() - 1);
+            all[to].0.send(&Load::new(seq, size(&mut random))).await.unwrap();
+            all[3].0.send(&Load::new(seq, 10)).await.unwrap();
+        }
+        let mut arrived = 0;
+        for (_, loads) in &mut all[..3] {
+            let mut last = None;
+            while arrived < 400 {
+                let Some(load) = within_reach(loads, &ada).await else { break };
+                assert!(load.is_intact() && last < Some(load.seq), "{} after {last:?}", load.seq);
+                last = Some(load.seq);
+                arrived += 1;
+            }
+        }
+        assert_eq!(arrived, 400);
+        let small: Vec<u64> = all[3].1.take(400).await.iter().map(|load| load.seq).collect();
+        assert_eq!(small, (0..400).collect::<Vec<_>>());
+        until_accounted(&bob, &ada).await;
+        assert_eq!(ada.stats().tells_received, 800);
+        assert_eq!(ada.stats().dead_letters_total() + bob.stats().dead_letters_total(), 0);
+    })
+    .await;
+}
+
+/// Gives the next message, or none once all 800 were delivered and this actor's are through.
+async fn within_reach(loads: &mut common::Collected<Load>, node: &Node) -> Option<Load> {
+    let mut next = None;
+    until("the next message", || {
+        let is_over = node.stats().delivered == 800;
+        next = loads.try_next();
+        next.is_some() || is_over
+    })
+    .await;
+    next.or_else(|| loads.try_next())
+}
+
+#[tokio::test]
+async fn messages_of_all_sizes_to_this_node_itself_arrive_in_order() {
+    let ada = Net::Tcp.node().await;
+    let (mailbox, mut loads) = collector::<Load>();
+    let target = ada.resolve(ada.register("/user/loads", mailbox).unwrap()).unwrap();
+    let mut random = fastrand::Rng::with_seed(4);
+    for seq in 0..200 {
+        target.send(&Load::new(seq, size(&mut random))).await.unwrap();
+    }
+    for (seq, load) in (0..).zip(loads.take(200).await) {
+        assert!(load.seq == seq && load.is_intact(), "{} for {seq}", load.seq);
+    }
+}
+
+#[tokio::test]
+async fn a_message_and_a_reply_of_the_largest_size_arrive_intact() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let echo = async |load: Load, cx: &mut Context| cx.reply(&load);
+        let path = ada.spawn("/user/echo", echo).unwrap().path().clone();
+        let target = bob.resolve(path).unwrap();
+        let largest = Load::new(1, Settings::default().inbound.max_message - 16);
+        let reply: Load = target.ask(&largest, common::LONG).await.unwrap();
+        assert!(reply == largest);
+        let beyond = Load::new(1, Settings::default().inbound.max_message);
+        assert!(matches!(target.tell(&beyond), Err(TellError::TooLarge { .. })));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn small_tells_to_another_actor_pass_a_large_message() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let (order, mut arrivals) = collector::<&str>();
+        let large = order.clone();
+        let large = ada.register("/user/large", move |_: Load| large("large")).unwrap();
+        let small = ada.register("/user/small", move |_: Note| order("small")).unwrap();
+        let (large, small) = (bob.resolve(large).unwrap(), bob.resolve(small).unwrap());
+        large.tell(&Load::new(0, 8 << 20)).unwrap();
+        small.tell(&Note { from: 0, seq: 0 }).unwrap();
+        assert_eq!(arrivals.take(2).await, ["small", "large"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_bulk_lane_refuses_large_messages_and_takes_small_ones_to_others() {
+    on_both(async |net| {
+        let nobody = net.nobody();
+        let mut settings = Settings::local();
+        settings.outbox.max_bulk_bytes = 1 << 20;
+        let bob = net.builder().settings(settings).start().await.unwrap();
+        let large = bob.resolve(nobody.path("/user/large")).unwrap();
+        let small = bob.resolve(nobody.path("/user/small")).unwrap();
+        let load = Load::new(0, 300_000);
+        let taken = std::iter::from_fn(|| large.tell(&load).ok()).take(100).count();
+        assert_eq!(taken, 4);
+        assert_eq!(large.tell(&Load::new(0, 1)), Err(TellError::Full));
+        small.tell(&Load::new(0, 1)).unwrap();
+        let snapshot = association(&bob, &nobody.address);
+        let (ordinary, bulk) = (snapshot.queued(Lane::Ordinary), snapshot.queued(Lane::Bulk));
+        assert_eq!((ordinary.frames, bulk.frames, snapshot.queued_frames), (1, 4, 5));
+        assert!((1_200_000..1_201_000).contains(&bulk.bytes), "{bulk:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn large_messages_that_reach_nobody_are_one_dead_letter_each() {
+    on_both(async |net| {
+        let nobody = net.nobody();
+        let mut settings = Settings::local();
+        settings.association.give_up_after = std::time::Duration::from_millis(50);
+        let bob = net.builder().settings(settings).start().await.unwrap();
+        let mut letters = bob.dead_letters();
+        let large = bob.resolve(nobody.path("/user/large")).unwrap();
+        large.tell(&Load::new(0, 300_000)).unwrap();
+        large.tell(&Load::new(1, 10)).unwrap();
+        let asked = large.ask::<_, Load>(&Load::new(2, 300_000), common::LONG).await;
+        assert_eq!(asked, Err(AskError::Failed(Reason::Unreachable)));
+        for _ in 0..3 {
+            let letter = letter(&mut letters).await;
+            assert_eq!((letter.reason, letter.count), (Reason::Unreachable, 1));
+            assert_eq!(letter.target.unwrap().to_string(), nobody.path("/user/large"));
+            assert_eq!(letter.manifest.as_deref(), Some("bincode:lanes.v1.Load"));
+        }
+        assert_eq!(bob.stats().dead_letters_total(), 3);
+    })
+    .await;
+}
