@@ -3,12 +3,21 @@
 
 mod common;
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll};
+
+use async_trait::async_trait;
 use common::{Net, Note, association, collector, letter, on_both, until, until_accounted};
 use serde::{Deserialize, Serialize};
 use tellwire::event::Reason;
 use tellwire::lane::Lane;
 use tellwire::node::{AskError, Context, TellError};
-use tellwire::{Node, Settings};
+use tellwire::transport::{Link, Listener, Privacy, TcpTransport, Transport, TransportError};
+use tellwire::{Address, Endpoint, Node, Settings};
+use tokio::io::AsyncWrite;
 
 /// A message of any size, whose content follows from its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,4 +191,133 @@ async fn large_messages_that_reach_nobody_are_one_dead_letter_each() {
         assert_eq!(bob.stats().dead_letters_total(), 3);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_breaks_anywhere_in_a_large_message_loses_and_doubles_nothing_unreported() {
+    on_both(async |net| {
+        let mut lost_in_all = 0;
+        for cut in (0..40).map(|cut| 5000 + cut * 10_007) {
+            let ada = net.node().await;
+            let (mailbox, mut loads) = collector::<Load>();
+            let path = ada.register("/user/loads", mailbox).unwrap();
+            let bob = fragile(&net, cut).await;
+            let target = bob.resolve(path).unwrap();
+            for (seq, size) in [(0, 140_000), (1, 10), (2, 180_000), (3, 10)] {
+                target.tell(&Load::new(seq, size)).unwrap();
+            }
+            let mut seen: Vec<u64> = Vec::new();
+            until("every tell to arrive or be lost", || {
+                seen.extend(loads.drain().iter().map(|load| {
+                    assert!(load.is_intact());
+                    load.seq
+                }));
+                let lost = bob.stats().possibly_lost;
+                let known = seen.len() as u64 + lost;
+                assert!(known <= 4, "{seen:?} arrived and {lost} lost, cut at {cut}");
+                known == 4
+            })
+            .await;
+            assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}, cut at {cut}");
+            assert_eq!(association(&bob, &ada.address()).activations, 1 + u64::from(cut < 320_000));
+            lost_in_all += bob.stats().possibly_lost;
+            until_accounted(&bob, &ada).await;
+        }
+        // Only what was wholly handed to the link can be lost: seldom is that where it breaks.
+        assert!(lost_in_all < 40, "{lost_in_all} lost");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_ask_whose_link_breaks_before_its_end_is_answered_over_the_next() {
+    on_both(async |net| {
+        let ada = net.node().await;
+        let echo = async |load: Load, cx: &mut Context| cx.reply(&Note { from: 0, seq: load.seq });
+        let path = ada.spawn("/user/echo", echo).unwrap().path().clone();
+        let bob = fragile(&net, 1_000_000).await;
+        let target = bob.resolve(path).unwrap();
+        let reply = target.ask::<_, Note>(&Load::new(7, 2_000_000), common::LONG).await;
+        assert_eq!(reply, Ok(Note { from: 0, seq: 7 }));
+        assert_eq!(association(&bob, &ada.address()).activations, 2);
+        assert_eq!(bob.stats().possibly_lost, 0);
+    })
+    .await;
+}
+
+/// Starts a node whose first link breaks after so many bytes.
+async fn fragile(net: &Net, bytes: usize) -> Node {
+    let (inner, endpoint): (Arc<dyn Transport>, _) = match net {
+        Net::Tcp => (Arc::new(TcpTransport::new()), "tcp://127.0.0.1:0"),
+        Net::Mem(network) => (Arc::new(network.clone()), "mem://node:0"),
+    };
+    let transport = Fragile { inner, left: Arc::new(AtomicUsize::new(bytes)) };
+    let builder = Node::builder(common::SYSTEM).listen(endpoint).settings(Settings::local());
+    builder.transport(transport).start().await.unwrap()
+}
+
+/// Gives links of which the first breaks.
+#[derive(Debug, Clone)]
+struct Fragile {
+    inner: Arc<dyn Transport>,
+    /// Bytes that the first link takes, 0 once that is dialled.
+    left: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Transport for Fragile {
+    fn scheme(&self) -> &'static str {
+        self.inner.scheme()
+    }
+
+    fn privacy(&self) -> Privacy {
+        self.inner.privacy()
+    }
+
+    async fn listen(&self, at: &Endpoint) -> Result<Box<dyn Listener>, TransportError> {
+        self.inner.listen(at).await
+    }
+
+    async fn dial(&self, to: &Address) -> Result<Link, TransportError> {
+        let link = self.inner.dial(to).await?;
+        match self.left.swap(0, Ordering::SeqCst) {
+            0 => Ok(link),
+            left => {
+                let (reader, writer) = link.split();
+                Ok(Link::new(reader, Breaking { writer, left }, "fragile"))
+            }
+        }
+    }
+}
+
+/// Takes so many bytes and then fails.
+struct Breaking<W> {
+    writer: W,
+    left: usize,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Breaking<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let now = bytes.len().min(self.left);
+        if now == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = Pin::new(&mut self.writer).poll_write(cx, &bytes[..now]);
+        if let Poll::Ready(Ok(written)) = written {
+            self.left -= written;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(cx)
+    }
 }
