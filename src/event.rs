@@ -53,11 +53,13 @@ pub enum Reason {
     OutboxFull,
     /// This node has quarantined the peer's incarnation.
     Quarantined,
+    /// The peer, once it said so, takes no message of this size.
+    TooLarge,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::UnknownPath,
         Self::UnknownManifest,
         Self::NotAccepted,
@@ -77,6 +79,7 @@ impl Reason {
         Self::Malformed,
         Self::OutboxFull,
         Self::Quarantined,
+        Self::TooLarge,
     ];
 
     /// Gives the reason as a short phrase.
@@ -102,6 +105,7 @@ impl Reason {
             Self::Malformed => "malformed frame",
             Self::OutboxFull => "outbox full",
             Self::Quarantined => "peer quarantined",
+            Self::TooLarge => "too large for the peer",
         }
     }
 }

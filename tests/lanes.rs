@@ -148,6 +148,54 @@ async fn small_tells_to_another_actor_pass_a_large_message() {
 }
 
 #[tokio::test]
+async fn a_large_message_does_not_overtake_the_tells_before_it() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let (mailbox, mut loads) = collector::<Load>();
+        let target = bob.resolve(ada.register("/user/loads", mailbox).unwrap()).unwrap();
+        for seq in 0..60 {
+            target.tell(&Load::new(seq, 60_000)).unwrap();
+        }
+        target.tell(&Load::new(60, 70_000)).unwrap();
+        target.tell(&Load::new(61, 10)).unwrap();
+        let seen: Vec<u64> = loads.take(62).await.iter().map(|load| load.seq).collect();
+        assert_eq!(seen, (0..62).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_peer_turns_out_not_to_take_is_a_dead_letter_and_costs_no_link() {
+    on_both(async |net| {
+        let mut settings = Settings::local();
+        settings.inbound.max_message = 100_000;
+        let ada = net.builder().settings(settings).start().await.unwrap();
+        let bob = net.node().await;
+        let (mailbox, mut loads) = collector::<Load>();
+        let target = bob.resolve(ada.register("/user/loads", mailbox).unwrap()).unwrap();
+        let mut letters = bob.dead_letters();
+        // Nothing is awaited before: the peer's limit is not known yet.
+        for (seq, size) in [(0, 10), (1, 99_000), (2, 200_000), (3, 10), (4, 99_000)] {
+            target.tell(&Load::new(seq, size)).unwrap();
+        }
+        let asked = target.ask::<_, Load>(&Load::new(5, 100_001), common::LONG).await;
+        assert_eq!(asked, Err(AskError::Failed(Reason::TooLarge)));
+        let seen: Vec<u64> = loads.take(4).await.iter().map(|load| load.seq).collect();
+        assert_eq!(seen, [0, 1, 3, 4]);
+        for _ in 0..2 {
+            let letter = letter(&mut letters).await;
+            assert_eq!((letter.reason, letter.count), (Reason::TooLarge, 1));
+            assert_eq!(letter.target.as_ref(), Some(target.path()));
+        }
+        assert_eq!(association(&bob, &ada.address()).activations, 1);
+        let refused = target.tell(&Load::new(6, 100_001));
+        assert!(matches!(refused, Err(TellError::TooLarge { limit: 100_000, .. })), "{refused:?}");
+        until_accounted(&bob, &ada).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_full_bulk_lane_refuses_large_messages_and_takes_small_ones_to_others() {
     on_both(async |net| {
         let nobody = net.nobody();

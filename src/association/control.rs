@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn a_cut_or_unknown_pdu_is_refused() {
         let text_of_2_exabytes = [1, 1, 253, 0, 0, 0, 0, 0, 0, 0, 0x1f];
-        let cases: [&[u8]; 6] = [&[], &[9], &[1, 9], &[2, 1], &[7, 0, 19], &text_of_2_exabytes];
+        let cases: [&[u8]; 6] =
+            [&[], &[250], &[1, 250], &[2, 1], &[7, 0, 250], &text_of_2_exabytes];
         for bytes in cases {
             assert_eq!(decode_pdu::<ControlPdu>(bytes), Err(PduError::Malformed), "{bytes:?}");
         }

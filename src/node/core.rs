@@ -19,6 +19,7 @@ use crate::association::Association;
 use crate::association::control::Identity;
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, Reason};
+use crate::node::ask::Answer;
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
@@ -243,6 +244,26 @@ impl Core {
         count
     }
 
+    /// Turns what waits for a peer and is larger than it takes into dead letters; their asks end with the reason.
+    pub(crate) fn discard_large(&self, peer: &Peer) {
+        let (limit, reason) = (peer.max_message(), Reason::TooLarge);
+        peer.outbox.limit(limit, |undelivered| {
+            let why = format!("the peer takes {limit} bytes");
+            self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, &why));
+            match undelivered {
+                Undelivered::Tell { ask: Some(ask), .. } => {
+                    peer.asks.complete(ask, Answer::Failed(reason));
+                }
+                Undelivered::Tell { ask: None, .. } => {}
+                Undelivered::Reply { ask, .. } => {
+                    if peer.outbox.offer_failure(ask, reason).is_err() {
+                        tracing::trace!(peer = %peer.address, "no room to tell that a reply is too large");
+                    }
+                }
+            }
+        });
+    }
+
     /// Records what a peer says it has refused; no more than it was told, whatever it says.
     pub(crate) fn refused_by(
         &self,
@@ -309,8 +330,8 @@ impl Core {
 
 fn describe(reason: Reason, peer: &Peer, undelivered: Undelivered<'_>, why: &str) -> DeadLetter {
     let (target, manifest) = match undelivered {
-        Undelivered::Tell { target, manifest } => (Some(target), manifest),
-        Undelivered::Reply { manifest } => (None, manifest),
+        Undelivered::Tell { target, manifest, .. } => (Some(target), manifest),
+        Undelivered::Reply { manifest, .. } => (None, manifest),
     };
     let target = target.and_then(|target| target.parse::<ActorPath>().ok());
     DeadLetter {

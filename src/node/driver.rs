@@ -197,6 +197,7 @@ impl Driver {
             Action::Transmit { link, pdu } => self.transmit(link, pdu),
             Action::Activate { link, peer, limits, generation } => {
                 self.peer.limit_message(self.core.settings.inbound.max_message, limits.max_message);
+                self.core.discard_large(&self.peer);
                 self.activate(link, peer, generation);
             }
             Action::Deactivate { why } => self.deactivate(why),

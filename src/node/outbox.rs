@@ -99,6 +99,8 @@ struct Inner {
     names: Names,
     active: Option<(LinkId, Arc<Notify>)>,
     is_closed: bool,
+    /// The largest message that the peer takes, in bytes, once it has said so.
+    largest: Option<usize>,
     tells: u64,
     replies: u64,
     books: Books,
@@ -167,6 +169,19 @@ impl Outbox {
         let mut inner = self.lock();
         inner.take(batch, defined);
         self.relieve(inner);
+    }
+
+    /// Takes no message of more than `limit` bytes any more, and shows those that wait to `dead`.
+    pub(crate) fn limit(&self, limit: usize, dead: impl FnMut(Undelivered<'_>)) {
+        let mut inner = self.lock();
+        inner.largest = Some(limit);
+        let void = inner.bulk.void_above(limit);
+        if void.is_empty() {
+            return;
+        }
+        let texts = inner.names.texts();
+        self.relieve(inner);
+        show(void.iter().map(Arc::as_ref), &texts, dead);
     }
 
     /// Lets the writer of `link`, and only it, take frames from here on.
@@ -240,7 +255,7 @@ impl Outbox {
 
     /// Empties the outbox and shows each user frame that waited to `dead`, with texts in place of ids; says which
     /// frames have passed by then.
-    pub(crate) fn discard(&self, mut dead: impl FnMut(Undelivered<'_>)) -> Passed {
+    pub(crate) fn discard(&self, dead: impl FnMut(Undelivered<'_>)) -> Passed {
         let mut inner = self.lock();
         let (ordinary, bulk) = (inner.ordinary.drain(), inner.bulk.drain());
         inner.control.clear();
@@ -248,13 +263,7 @@ impl Outbox {
         let (passed, texts) = (inner.passed(), inner.names.texts());
         drop(inner);
         self.room.notify_waiters();
-        for bytes in ordinary.iter().chain(bulk.iter().map(Arc::as_ref)) {
-            let mut rest = bytes.as_slice();
-            while let Some((raw, behind)) = wire::split_frame(rest) {
-                Undelivered::parse(raw, &texts).into_iter().for_each(&mut dead);
-                rest = behind;
-            }
-        }
+        show(ordinary.iter().chain(bulk.iter().map(Arc::as_ref)), &texts, dead);
         passed
     }
 
@@ -424,7 +433,12 @@ impl Inner {
         if self.is_closed {
             return Err(Refused::Closed);
         }
-        let number = self.bulk.push(chunks?, message.target(), self.ordinary.offered());
+        let size = message.payload().len();
+        if self.largest.is_some_and(|largest| size > largest) {
+            return Err(Refused::Unframeable);
+        }
+        let ordinary = self.ordinary.offered();
+        let number = self.bulk.push(chunks?, size, message.target(), ordinary);
         self.count::<M>();
         Ok(Position::Bulk(number))
     }
@@ -512,6 +526,21 @@ impl Counts {
     /// Counts the bytes that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.control.bytes + self.ordinary.bytes + self.bulk.bytes
+    }
+}
+
+/// Shows each user frame in what was not written.
+fn show<'a>(
+    unwritten: impl Iterator<Item = &'a Vec<u8>>,
+    texts: &[String],
+    mut dead: impl FnMut(Undelivered<'_>),
+) {
+    for bytes in unwritten {
+        let mut rest = bytes.as_slice();
+        while let Some((raw, behind)) = wire::split_frame(rest) {
+            Undelivered::parse(raw, texts).into_iter().for_each(&mut dead);
+            rest = behind;
+        }
     }
 }
 
@@ -701,8 +730,8 @@ mod tests {
         let mut dead = Vec::new();
         let passed = outbox.discard(|undelivered| {
             dead.push(match undelivered {
-                Undelivered::Tell { target, manifest } => format!("{target} {manifest}"),
-                Undelivered::Reply { manifest } => manifest.to_owned(),
+                Undelivered::Tell { target, manifest, .. } => format!("{target} {manifest}"),
+                Undelivered::Reply { manifest, .. } => manifest.to_owned(),
             });
         });
         assert_eq!(dead, ["/large c:m", "/large c:m", "c:m"]);

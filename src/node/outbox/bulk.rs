@@ -34,6 +34,8 @@ struct Item {
     bytes: Arc<Vec<u8>>,
     frames: usize,
     kind: ItemKind,
+    /// The size of a message in chunks.
+    payload: usize,
     /// How many ordinary frames must have passed before this is complete on the link.
     after: u64,
 }
@@ -72,13 +74,19 @@ impl Bulk {
         self.reserved = self.reserved.saturating_sub(bytes);
     }
 
-    /// Adds a message in chunks; `ordinary` counts the ordinary frames that came before it. Gives its number in
-    /// this lane.
-    pub(super) fn push(&mut self, chunks: Vec<u8>, target: Option<&str>, ordinary: u64) -> u64 {
+    /// Adds a message of `payload` bytes in chunks; `ordinary` counts the ordinary frames that came before it.
+    /// Gives its number in this lane.
+    pub(super) fn push(
+        &mut self,
+        chunks: Vec<u8>,
+        payload: usize,
+        target: Option<&str>,
+        ordinary: u64,
+    ) -> u64 {
         let after = self.lead(target, ordinary);
         self.bytes += chunks.len();
-        let item = Item { bytes: Arc::new(chunks), frames: 1, kind: ItemKind::Chunks, after };
-        self.items.push_back(item);
+        let (bytes, kind) = (Arc::new(chunks), ItemKind::Chunks);
+        self.items.push_back(Item { bytes, frames: 1, kind, payload, after });
         self.pushed(target)
     }
 
@@ -102,6 +110,7 @@ impl Bulk {
                 bytes: Arc::new(frame),
                 frames: 1,
                 kind: ItemKind::Followers,
+                payload: 0,
                 after: 0,
             }),
         }
@@ -111,6 +120,9 @@ impl Bulk {
     /// Takes the next piece, and gives how many frames it completes; none if the lane is empty or has to wait until
     /// more of the `ordinary` frames have passed.
     pub(super) fn take(&mut self, ordinary: u64) -> Option<(Piece, u64)> {
+        while self.items.front().is_some_and(Item::is_void) {
+            self.pop();
+        }
         let item = self.items.front()?;
         let end = item.end_of_piece(self.at);
         let is_complete = end == item.bytes.len();
@@ -126,6 +138,15 @@ impl Bulk {
     /// Begins anew with a message that is not wholly taken.
     pub(super) fn rewind(&mut self) {
         self.at = 0;
+    }
+
+    /// Takes out the messages of more than `limit` bytes. Their places remain, since the positions of those behind
+    /// them are known already.
+    pub(super) fn void_above(&mut self, limit: usize) -> Vec<Arc<Vec<u8>>> {
+        let large = self.items.iter_mut().filter(|item| item.payload > limit);
+        let void: Vec<_> = large.map(Item::void).collect();
+        self.bytes -= void.iter().map(|bytes| bytes.len()).sum::<usize>();
+        void
     }
 
     /// Empties the lane: gives what was in it, frame behind frame, and counts that as passed.
@@ -206,6 +227,15 @@ impl Bulk {
 }
 
 impl Item {
+    fn void(&mut self) -> Arc<Vec<u8>> {
+        self.payload = 0;
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn is_void(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Tells whether another follower fits into the write that takes this.
     fn has_room(&self, payload: usize) -> bool {
         self.kind == ItemKind::Followers && self.bytes.len() + payload <= QUANTUM

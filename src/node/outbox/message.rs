@@ -186,9 +186,9 @@ impl Names {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Undelivered<'a> {
     /// A tell or ask.
-    Tell { target: &'a str, manifest: &'a str },
+    Tell { target: &'a str, manifest: &'a str, ask: Option<u64> },
     /// A reply.
-    Reply { manifest: &'a str },
+    Reply { manifest: &'a str, ask: u64 },
 }
 
 impl<'a> Undelivered<'a> {
@@ -199,13 +199,15 @@ impl<'a> Undelivered<'a> {
             TextRef::Id(id) => texts.get(id.index()).map_or("", String::as_str),
         };
         Some(match ClusterFrame::parse(whole(raw)?) {
-            Ok(ClusterFrame::Tell(header, _)) => {
-                Self::Tell { target: resolve(header.target), manifest: resolve(header.manifest) }
-            }
+            Ok(ClusterFrame::Tell(header, _)) => Self::Tell {
+                target: resolve(header.target),
+                manifest: resolve(header.manifest),
+                ask: header.correlation,
+            },
             Ok(ClusterFrame::Reply(header, _)) => {
-                Self::Reply { manifest: resolve(header.manifest) }
+                Self::Reply { manifest: resolve(header.manifest), ask: header.correlation }
             }
-            Ok(_) | Err(_) => Self::Reply { manifest: "" },
+            Ok(_) | Err(_) => Self::Tell { target: "", manifest: "", ask: None },
         })
     }
 }
