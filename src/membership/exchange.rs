@@ -20,6 +20,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster_id::ClusterId;
 use super::gossip::{FormError, Gossip, GossipForm, MAX_KNOWN_MEMBERS, OwnMark, SeenDigest};
 use super::member::Member;
 use super::vector_clock::{ClockOrder, NodeKey, VectorClock};
@@ -47,6 +48,8 @@ impl Version {
 pub struct Status {
     /// Who sends it.
     pub from: UniqueAddress,
+    /// Its cluster.
+    pub cluster: ClusterId,
     /// Which state it has.
     pub version: Version,
 }
@@ -58,6 +61,8 @@ pub struct Envelope {
     pub from: UniqueAddress,
     /// For whom it is.
     pub to: UniqueAddress,
+    /// The sender's cluster.
+    pub cluster: ClusterId,
     /// The state, unchecked.
     pub gossip: Box<GossipForm>,
 }
@@ -317,6 +322,7 @@ mod tests {
     use super::{
         Envelope, Exchange, Outcome, Received, Receiver, Refusal, Status, Version, decide,
     };
+    use crate::membership::cluster_id::ClusterId;
     use crate::membership::gossip::{Gossip, GossipForm, OwnMark, RemovalTime};
     use crate::membership::member::MemberStatus;
     use crate::membership::reachability::ReachabilityStatus;
@@ -341,7 +347,7 @@ mod tests {
 
     fn envelope(from: u16, to: u16, state: &Gossip) -> Envelope {
         let gossip = Box::new(GossipForm::from(state));
-        Envelope { from: unique(from), to: unique(to), gossip }
+        Envelope { from: unique(from), to: unique(to), cluster: ClusterId::new(7), gossip }
     }
 
     /// Lets node 1 receive a state of node 2.
@@ -376,7 +382,11 @@ mod tests {
         let mut local = base();
         let compare = |local: &Gossip, from| {
             let receiver = Receiver { own: &unique(1), local, mark: OwnMark::Give };
-            receiver.compare(&Status { from: unique(from), version: Version::of(&base()) })
+            receiver.compare(&Status {
+                from: unique(from),
+                cluster: ClusterId::new(7),
+                version: Version::of(&base()),
+            })
         };
         assert_eq!(compare(&local, 2), Ok(Exchange::Nothing));
         assert_eq!(compare(&local, 9), Err(Refusal::UnknownSender { from: unique(9) }));

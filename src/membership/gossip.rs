@@ -42,6 +42,12 @@ impl RemovalTime {
         Self(time.as_secs())
     }
 
+    /// Returns the time that is `later` than this one.
+    #[must_use]
+    pub const fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later.as_secs()))
+    }
+
     /// Returns the time that is `age` before this one, or the beginning of 1970.
     #[must_use]
     pub const fn minus(self, age: Duration) -> Self {

@@ -8,6 +8,8 @@
 //!
 //! | to | look at |
 //! |---|---|
+//! | run it all for one node | [`machine`], [`settings`], [`event`], [`state`] |
+//! | ask why things are as they are | [`explain`] |
 //! | see what a member is, and what may become of it | [`member`], [`profile`] |
 //! | see what members tell each other, and what merging means | [`gossip`] |
 //! | tell which of two states is newer | [`vector_clock`] |
@@ -56,19 +58,33 @@
 //!     whole with a reason if it does not hold.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+pub mod cluster_id;
 pub mod convergence;
 pub mod detector;
 pub mod downing;
+pub mod event;
 pub mod exchange;
+pub mod explain;
 pub mod gossip;
 pub mod heartbeat;
 pub mod leader;
+pub mod machine;
 pub mod member;
 pub mod pdu;
 pub mod profile;
 pub mod reachability;
+pub mod refusals;
 mod ring;
+pub mod settings;
+pub mod state;
 pub mod vector_clock;
+
+pub use self::cluster_id::ClusterId;
+pub use self::event::{ClusterEvent, JoinRefusal, StopCause};
+pub use self::machine::{JoinError, Membership, Phase, RequestError, Setup, Transmit};
+pub use self::member::{Member, MemberStatus};
+pub use self::settings::ClusterSettings;
+pub use self::state::ClusterState;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster_id::ClusterId;
 use super::exchange::{Envelope, Status};
 use super::gossip::GossipForm;
 use super::profile::{Label, Profile};
@@ -31,14 +32,14 @@ use crate::codec::{Bincode, Codec, CodecFault};
 ///   liveness   |--- Heartbeat ----------------------->|
 ///              |<-- HeartbeatReply -------------------|
 ///
-///   leaving    anybody                                member
-///              |--- Leave --------------------------->|  makes it Leaving; the leader, Exiting
+///   leaving    node that waits for its Welcome        seed
+///              |--- Leave --------------------------->|  downs it
 ///              exiting node                           next leaders
 ///              |--- ExitingConfirmed ---------------->|  its tasks are done: remove it
 /// ```
 ///
-/// There is no PDU that downs a member: that is decided on each node by itself, and spreads as
-/// gossip.
+/// There is no PDU by which one node downs another: that is decided on each node by itself, and
+/// spreads as gossip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MembershipPdu {
@@ -46,15 +47,20 @@ pub enum MembershipPdu {
     InitJoin {
         /// Who asks.
         from: UniqueAddress,
+        /// The cluster it belongs to, if it only wants to know of others; none if it wants in.
+        cluster: Option<ClusterId>,
         /// Settings that all members must share.
         settings: SharedSettings,
     },
-    /// Says that the seed is a member and can let the node in.
+    /// Says that the seed is a member, of which cluster, and whether it lets the node in. Also tells a peer that
+    /// takes this node for a member of another cluster.
     InitJoinAck {
         /// The seed.
         from: UniqueAddress,
-        /// Whether the settings fit.
-        check: SettingsCheck,
+        /// Its cluster.
+        cluster: ClusterId,
+        /// Whether the node may join.
+        admission: Admission,
     },
     /// Says that the seed is no member, or not for long.
     InitJoinNack {
@@ -65,6 +71,8 @@ pub enum MembershipPdu {
     Join {
         /// Who joins.
         from: UniqueAddress,
+        /// Which cluster.
+        cluster: ClusterId,
         /// What it says of itself.
         profile: Profile,
     },
@@ -72,6 +80,8 @@ pub enum MembershipPdu {
     Welcome {
         /// The member that has added it.
         from: UniqueAddress,
+        /// Its cluster.
+        cluster: ClusterId,
         /// The state with the new member in it, unchecked.
         gossip: Box<GossipForm>,
     },
@@ -83,7 +93,7 @@ pub enum MembershipPdu {
     Heartbeat(Beat),
     /// Gives a sign of life: the beat with the answering node in it.
     HeartbeatReply(Beat),
-    /// Asks for a member to leave.
+    /// Takes a Join back: the node is gone before it was welcomed.
     Leave {
         /// Which incarnation.
         node: UniqueAddress,
@@ -100,10 +110,10 @@ pub enum MembershipPdu {
 pub struct Beat {
     /// Who sends it.
     pub from: UniqueAddress,
-    /// Counts the asking node's heartbeats.
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Counts the asking node's rounds of heartbeats.
     pub sequence: u64,
-    /// The asking node's own time in nanoseconds; only for itself to make sense of.
-    pub sent: u64,
 }
 
 /// Names settings that all members of a cluster must share, and their values as text; at most 32.
@@ -120,13 +130,9 @@ impl SharedSettings {
 
     /// Checks these settings of a joining node against the `required` ones of the cluster.
     #[must_use]
-    pub fn check(&self, required: &Self) -> SettingsCheck {
+    pub fn check(&self, required: &Self) -> Admission {
         let names: Vec<_> = self.mismatches(required).cloned().collect();
-        if names.is_empty() {
-            SettingsCheck::Compatible
-        } else {
-            SettingsCheck::Incompatible { names }
-        }
+        if names.is_empty() { Admission::Granted } else { Admission::Incompatible { names } }
     }
 }
 
@@ -155,17 +161,21 @@ pub struct TooManySettings {
     pub count: usize,
 }
 
-/// Says whether the settings of a joining node fit the cluster.
+/// Says whether a node may join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum SettingsCheck {
-    /// They fit.
-    Compatible,
-    /// They do not; the node should not join.
+pub enum Admission {
+    /// It may.
+    Granted,
+    /// It may not: its settings do not fit.
     Incompatible {
         /// The settings that are missing or differ.
         names: Vec<Label>,
     },
+    /// It may not: this incarnation was removed from the cluster.
+    WasRemoved,
+    /// It may not at present: the cluster has all the members it may have.
+    Full,
 }
 
 /// Appends a PDU to `out`.
@@ -228,9 +238,10 @@ mod tests {
     use proptest::test_runner::Config;
 
     use super::{
-        BTreeMap, Beat, Bincode, Codec, CodecFault, Envelope, MAX_PDU, MAX_SETTINGS, MembershipPdu,
-        PduError, SettingsCheck, SharedSettings, Status, decode, encode,
+        Admission, BTreeMap, Beat, Bincode, Codec, CodecFault, Envelope, MAX_PDU, MAX_SETTINGS,
+        MembershipPdu, PduError, SharedSettings, Status, decode, encode,
     };
+    use crate::membership::cluster_id::ClusterId;
     use crate::membership::exchange::Version;
     use crate::membership::gossip::{Gossip, GossipForm, OwnMark, RemovalTime};
     use crate::membership::member::MemberStatus;
@@ -263,20 +274,26 @@ mod tests {
     fn samples() -> Vec<MembershipPdu> {
         let [ada, bob] = [unique(1), unique(2)];
         let gossip = Box::new(GossipForm::from(&state()));
-        let beat = Beat { from: ada.clone(), sequence: 3, sent: 300 };
+        let cluster = ClusterId::new(7);
+        let beat = Beat { from: ada.clone(), cluster, sequence: 300 };
         let profile = Profile::default().with_roles([label("web")]).unwrap();
         let from = || ada.clone();
         vec![
-            MembershipPdu::InitJoin { from: from(), settings: settings(&[("codec", "v1")]) },
+            MembershipPdu::InitJoin {
+                from: from(),
+                cluster: None,
+                settings: settings(&[("codec", "v1")]),
+            },
             MembershipPdu::InitJoinAck {
                 from: from(),
-                check: SettingsCheck::Incompatible { names: vec![label("codec")] },
+                cluster,
+                admission: Admission::Incompatible { names: vec![label("codec")] },
             },
             MembershipPdu::InitJoinNack { from: from() },
-            MembershipPdu::Join { from: from(), profile },
-            MembershipPdu::Welcome { from: from(), gossip: gossip.clone() },
-            MembershipPdu::Status(Status { from: from(), version: Version::of(&state()) }),
-            MembershipPdu::Gossip(Envelope { from: from(), to: bob, gossip }),
+            MembershipPdu::Join { from: from(), cluster, profile },
+            MembershipPdu::Welcome { from: from(), cluster, gossip: gossip.clone() },
+            MembershipPdu::Status(Status { from: from(), cluster, version: Version::of(&state()) }),
+            MembershipPdu::Gossip(Envelope { from: from(), to: bob, cluster, gossip }),
             MembershipPdu::Heartbeat(beat.clone()),
             MembershipPdu::HeartbeatReply(beat),
             MembershipPdu::Leave { node: from() },
@@ -337,7 +354,11 @@ mod tests {
     fn a_refused_pdu_leaves_the_buffer_as_it_was() {
         let mut form = GossipForm::from(&state());
         form.seen = vec![0; MAX_PDU];
-        let pdu = MembershipPdu::Welcome { from: unique(1), gossip: Box::new(form) };
+        let pdu = MembershipPdu::Welcome {
+            from: unique(1),
+            cluster: ClusterId::new(7),
+            gossip: Box::new(form),
+        };
         let mut out = vec![7];
         assert!(matches!(encode(&pdu, &mut out), Err(PduError::TooLong { .. })));
         assert_eq!(out, [7]);
@@ -347,10 +368,10 @@ mod tests {
     fn settings_are_compared_by_what_the_cluster_requires() {
         let required = settings(&[("codec", "v1"), ("downing", "majority")]);
         let fits = settings(&[("codec", "v1"), ("downing", "majority"), ("own", "x")]);
-        assert_eq!(fits.check(&required), SettingsCheck::Compatible);
+        assert_eq!(fits.check(&required), Admission::Granted);
         let differs = settings(&[("codec", "v2")]);
         let names = vec![label("codec"), label("downing")];
-        assert_eq!(differs.check(&required), SettingsCheck::Incompatible { names });
+        assert_eq!(differs.check(&required), Admission::Incompatible { names });
     }
 
     #[test]
@@ -368,6 +389,7 @@ mod tests {
         // A Welcome whose list of profiles claims 2^32 - 1 elements.
         let mut hostile = bytes(&MembershipPdu::InitJoinNack { from: unique(1) });
         hostile[0] = 4;
+        hostile.push(7);
         hostile.extend([0xfc, 0xff, 0xff, 0xff, 0xff]);
         assert!(matches!(decode(&hostile), Err(PduError::Malformed(_))));
     }
@@ -387,7 +409,11 @@ mod tests {
             state in any_gossip(), place in any::<usize>(), byte in any::<u8>(),
         ) {
             let gossip = Box::new(GossipForm::from(&state));
-            let mut bytes = bytes(&MembershipPdu::Welcome { from: unique(1), gossip });
+            let mut bytes = bytes(&MembershipPdu::Welcome {
+                from: unique(1),
+                cluster: ClusterId::new(7),
+                gossip,
+            });
             let place = place % bytes.len();
             bytes[place] = byte;
             read_deeply(&bytes);
@@ -433,15 +459,15 @@ mod tests {
     ];
     /// One PDU of each kind, in the order of their variants.
     const GOLDEN: [&str; 11] = [
-        r"\x00ADA\x01\x05codec\x02v1",
-        r"\x01ADA\x01\x01\x05codec",
+        r"\x00ADA\x00\x01\x05codec\x02v1",
+        r"\x01ADA\x07\x01\x01\x05codec",
         r"\x02ADA",
-        r"\x03ADA\x01\x03web\x050.0.0\x07default",
-        r"\x04ADASTATE",
-        r"\x05ADA\x01KEY\x01KEY",
-        r"\x06ADABOBSTATE",
-        r"\x07ADA\x03\xfb,\x01",
-        r"\x08ADA\x03\xfb,\x01",
+        r"\x03ADA\x07\x01\x03web\x050.0.0\x07default",
+        r"\x04ADA\x07STATE",
+        r"\x05ADA\x07\x01KEY\x01KEY",
+        r"\x06ADABOB\x07STATE",
+        r"\x07ADA\x07\xfb,\x01",
+        r"\x08ADA\x07\xfb,\x01",
         r"\tADA",
         r"\nADA",
     ];

@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::Config;
 
+use super::cluster_id::ClusterId;
 use super::exchange::{Envelope, Exchange, Outcome, Receiver, Refusal};
 use super::gossip::{Gossip, GossipForm, OwnMark, RemovalTime};
 use super::member::{Member, MemberStatus, UpNumber};
@@ -269,7 +270,8 @@ impl Cluster {
             let gossip = Box::new(GossipForm::from(&self.states[&from]));
             let Some(local) = self.states.get(&to) else { return };
             let receiver = Receiver { own: &unique(to), local, mark: OwnMark::Give };
-            let envelope = Envelope { from: unique(from), to: unique(to), gossip };
+            let envelope =
+                Envelope { from: unique(from), to: unique(to), cluster: ClusterId::new(7), gossip };
             let received = match receiver.receive(envelope) {
                 Ok(received) => received,
                 Err(refusal) => return assert!(is_harmless(&refusal), "{refusal}"),

@@ -66,6 +66,13 @@ use crate::address::UniqueAddress;
 pub trait DowningStrategy: fmt::Debug + Send {
     /// Says what is to be done with the members of `view`.
     fn decide(&self, view: &View) -> Decision;
+
+    /// Says which strategy this is and how it is set; nodes of which these differ do not join each other.
+    ///
+    /// By default what `Debug` says.
+    fn identity(&self) -> String {
+        format!("{self:?}")
+    }
 }
 
 /// Says what is to be done; exhaustive on purpose, because a decision that somebody ignores splits the cluster.
