@@ -81,20 +81,17 @@ pub enum Exchange {
 
 /// Decides what to answer to a peer's version.
 ///
-/// | marks | clocks | answer |
+/// | clocks | marks | answer |
 /// |---|---|---|
-/// | differ | any | `SendState`: the marks are merged where it arrives |
 /// | same | same | `Nothing` |
-/// | same | the peer's is newer | `SendStatus` |
-/// | same | this node's is newer, or concurrent | `SendState` |
+/// | same | differ | `SendState`: the marks are merged where it arrives |
+/// | the peer's is newer | any | `SendStatus` |
+/// | this node's is newer, or concurrent | any | `SendState` |
 pub fn decide(local: &Version, remote: &Version) -> Exchange {
-    if local.seen != remote.seen {
-        return Exchange::SendState;
-    }
     match local.clock.compare(&remote.clock) {
-        ClockOrder::Same => Exchange::Nothing,
+        ClockOrder::Same if local.seen == remote.seen => Exchange::Nothing,
         ClockOrder::Before => Exchange::SendStatus,
-        ClockOrder::After | ClockOrder::Concurrent => Exchange::SendState,
+        ClockOrder::Same | ClockOrder::After | ClockOrder::Concurrent => Exchange::SendState,
     }
 }
 
@@ -284,7 +281,7 @@ pub enum Refusal {
     #[error("the state does not have this node")]
     WithoutMe,
     /// Refuses a state in which this node was removed. The cluster goes on without this
-    /// incarnation, or the peer is lying; only an operator or a restart can tell.
+    /// incarnation, or the peer is lying; a second one that says so can tell.
     #[error("the state has a tombstone of this node")]
     BuriesMe,
     /// Refuses a state that is not well formed: the peer's fault.

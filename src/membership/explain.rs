@@ -131,6 +131,118 @@ pub struct Forecast {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} is {:?}", self.own, self.phase)
+        match self.cluster {
+            None => writeln!(f, "{} is {:?}, in no cluster", self.own, self.phase)?,
+            Some(id) => {
+                let (own, phase, members) = (&self.own, self.phase, self.members);
+                writeln!(f, "{own} is {phase:?} in cluster {id} of {members}")?;
+            }
+        }
+        if let Some(progress) = &self.joining {
+            writeln!(f, "{progress}")?;
+        }
+        if self.cluster.is_some() {
+            self.write_cluster(f)?;
+        }
+        for (why, count) in self.refusals.iter() {
+            writeln!(f, "refused {count} PDUs: {why:?}")?;
+        }
+        let detection = seconds(self.detection_time);
+        write!(f, "a crash is found within {detection}")
     }
 }
+
+impl Explanation {
+    fn write_cluster(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.leader {
+            Some(leader) => writeln!(f, "leader: {leader}")?,
+            None => writeln!(f, "leader: none, for all are Down")?,
+        }
+        let blocks = |accusation: &&Accusation| accusation.effect == AccusationEffect::Blocks;
+        if self.not_seen.is_empty() && !self.accusations.iter().any(|a| blocks(&a)) {
+            writeln!(f, "converged")?;
+        } else {
+            writeln!(f, "not converged:")?;
+        }
+        if !self.not_seen.is_empty() {
+            writeln!(f, "  has not seen this version: {}", list(&self.not_seen))?;
+        }
+        for accusation in &self.accusations {
+            writeln!(f, "  {accusation}")?;
+        }
+        for waiting in &self.waiting {
+            writeln!(f, "{waiting}")?;
+        }
+        self.downing.iter().try_for_each(|forecast| writeln!(f, "{forecast}"))
+    }
+}
+
+impl fmt::Display for JoinProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asking { seeds, refused, attempt, forms_in } => {
+                write!(f, "asks the seeds {} (attempt {attempt}); ", list(seeds))?;
+                write!(f, "{refused} of them are no members; ")?;
+                match forms_in {
+                    Some(time) => write!(f, "forms a cluster in {}", seconds(*time)),
+                    None => write!(f, "waits for one that is a member"),
+                }
+            }
+            Self::Requested { of, gives_up_in } => {
+                write!(f, "waits for the Welcome of {of}, for {} more", seconds(*gives_up_in))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Accusation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, status, observers) = (&self.subject, self.status, list(&self.observers));
+        let effect = match self.effect {
+            AccusationEffect::Blocks => "blocks convergence",
+            AccusationEffect::Harmless => "blocks nothing",
+        };
+        write!(f, "{subject} is {status:?} according to {observers}: {effect}")
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}: ", self.node, self.status)?;
+        match &self.reason {
+            WaitReason::NotConverged => f.write_str("it waits for convergence"),
+            WaitReason::TooFewMembers => f.write_str("it waits for enough members"),
+            WaitReason::OtherDataCentre => f.write_str("it is for another data centre to decide"),
+            WaitReason::Leader(Some(leader)) => write!(f, "{leader} is about to move it Up"),
+            WaitReason::Leader(None) => f.write_str("nobody leads"),
+        }
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (decision, cause) = (self.decision, self.cause);
+        write!(f, "downing decides in {}: {decision:?} ({cause:?}), ", seconds(self.due_in))?;
+        match &self.by {
+            Some(leader) => write!(f, "by {leader}, ")?,
+            None => write!(f, "by every node, ")?,
+        }
+        write!(f, "which means {}", list(&self.nodes))
+    }
+}
+
+/// Writes a few of many, so that a text about a thousand members stays readable.
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    let shown: Vec<_> = items.iter().take(MOST_LISTED).map(T::to_string).collect();
+    match items.len().saturating_sub(MOST_LISTED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// Items of a list that are written out.
+const MOST_LISTED: usize = 8;

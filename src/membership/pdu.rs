@@ -105,6 +105,41 @@ pub enum MembershipPdu {
     },
 }
 
+impl MembershipPdu {
+    /// Returns who says that it has sent this.
+    #[must_use]
+    pub fn sender(&self) -> &UniqueAddress {
+        match self {
+            Self::InitJoin { from, .. }
+            | Self::InitJoinAck { from, .. }
+            | Self::InitJoinNack { from }
+            | Self::Join { from, .. }
+            | Self::Welcome { from, .. } => from,
+            Self::Status(status) => &status.from,
+            Self::Gossip(envelope) => &envelope.from,
+            Self::Heartbeat(beat) | Self::HeartbeatReply(beat) => &beat.from,
+            Self::Leave { node } | Self::ExitingConfirmed { node } => node,
+        }
+    }
+
+    /// Returns the cluster that the receiver has to belong to for this to mean anything to it.
+    #[must_use]
+    pub fn fence(&self) -> Option<ClusterId> {
+        match self {
+            Self::Join { cluster, .. } => Some(*cluster),
+            Self::Status(status) => Some(status.cluster),
+            Self::Gossip(envelope) => Some(envelope.cluster),
+            Self::Heartbeat(beat) | Self::HeartbeatReply(beat) => Some(beat.cluster),
+            Self::InitJoin { .. }
+            | Self::InitJoinAck { .. }
+            | Self::InitJoinNack { .. }
+            | Self::Welcome { .. }
+            | Self::Leave { .. }
+            | Self::ExitingConfirmed { .. } => None,
+        }
+    }
+}
+
 /// Is one heartbeat, or its echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {

@@ -161,6 +161,23 @@ impl Downing {
         [stable, self.unstable_at(view)].into_iter().flatten().min()
     }
 
+    /// Says what will be decided if nothing changes: when, what, and why; none while there is nothing to wait for.
+    ///
+    /// For the decision after the wait it does not matter here whether this node or another is to take it.
+    #[must_use]
+    pub fn forecast(&self) -> Option<(Instant, Verdict)> {
+        let view = self.view.as_ref().filter(|view| view.awaits_decision())?;
+        let stable = self.stable_at(view).map(|at| (at, Cause::Stable));
+        let unstable = self.unstable_at(view).map(|at| (at, Cause::Unstable));
+        let (at, cause) = [stable, unstable].into_iter().flatten().min_by_key(|(at, _)| *at)?;
+        let decision = match cause {
+            Cause::Unstable => Decision::DownAll,
+            Cause::Stable | Cause::Quarantined => self.strategy.decide(view),
+        };
+        let nodes = decision.nodes(&*self.strategy, view);
+        Some((at, Verdict { decision, cause, nodes }))
+    }
+
     fn due(&mut self, now: Instant) -> Option<(Decision, Cause)> {
         if self.is_quarantined {
             return Some((Decision::DownSelf, Cause::Quarantined));
