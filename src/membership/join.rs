@@ -86,6 +86,11 @@ impl Joiner {
         }
     }
 
+    /// Takes the word of a member that it would let this node in at another time: there is a cluster.
+    pub(super) fn handle_heard(&mut self) {
+        self.has_heard = true;
+    }
+
     /// Takes the word of a seed that it is no member.
     pub(super) fn handle_nack(&mut self, now: Instant, from: &UniqueAddress) {
         match &mut self.stage {

@@ -31,8 +31,6 @@ mod joining;
 mod leading;
 mod reporting;
 mod telling;
-#[cfg(test)]
-mod tests;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -475,3 +473,6 @@ impl Membership {
 
 /// Seeds that a node may be given: more would only be asked in vain.
 pub const MAX_SEEDS: usize = 64;
+
+#[cfg(test)]
+mod tests;

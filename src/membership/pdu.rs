@@ -93,7 +93,7 @@ pub enum MembershipPdu {
     Heartbeat(Beat),
     /// Gives a sign of life: the beat with the answering node in it.
     HeartbeatReply(Beat),
-    /// Takes a Join back: the node is gone before it was welcomed.
+    /// Takes a Join back: the node has given up before it was welcomed.
     Leave {
         /// Which incarnation.
         node: UniqueAddress,

@@ -30,8 +30,7 @@ pub struct ClusterSettings {
     pub downing: DowningSettings,
     /// How many members there must be before any comes Up. Default 1.
     pub minimum: Minimum,
-    /// Time without convergence after which joining members become WeaklyUp; never if none. Default 7 s, from
-    /// `leader_interval`.
+    /// Time without convergence after which joining members become WeaklyUp; never if none. Default 7 s.
     pub weakly_up_after: Option<Duration>,
     /// How a node finds its way in.
     pub join: JoinSettings,

@@ -70,6 +70,9 @@ impl Membership {
         let from = pdu.sender();
         match pdu {
             MembershipPdu::InitJoin { .. } | MembershipPdu::Join { .. } => return self.deny(from),
+            MembershipPdu::Heartbeat(_) if self.cluster.is_none() => {
+                return self.decline(now, from);
+            }
             MembershipPdu::Heartbeat(_) | MembershipPdu::Status(_) | MembershipPdu::Gossip(_) => {}
             MembershipPdu::InitJoinAck { .. }
             | MembershipPdu::InitJoinNack { .. }

@@ -67,9 +67,9 @@ impl Membership {
             MembershipPdu::InitJoin { from, .. } | MembershipPdu::Join { from, .. } => {
                 self.deny(&from);
             }
+            MembershipPdu::Heartbeat(beat) => self.decline(now, &beat.from),
             MembershipPdu::Status(_)
             | MembershipPdu::Gossip(_)
-            | MembershipPdu::Heartbeat(_)
             | MembershipPdu::HeartbeatReply(_)
             | MembershipPdu::Leave { .. }
             | MembershipPdu::ExitingConfirmed { .. } => self.refusals.note(RefusedPdu::NoMember),
@@ -124,8 +124,16 @@ impl Membership {
 
     /// Takes the word of a node that it was let in here and will not come.
     pub(super) fn take_back(&mut self, node: &UniqueAddress) {
-        if self.gossip.member(node).is_some_and(|member| member.status().is_entering()) {
+        if self.gossip.contains(node) {
             self.end_incarnation(node);
+        }
+    }
+
+    /// Tells a member that this node is none, unless it is about to be: else its other traffic would pass for life.
+    pub(super) fn decline(&mut self, now: Instant, to: &UniqueAddress) {
+        self.refusals.note(RefusedPdu::NoMember);
+        if self.phase != Phase::Joining && self.may_warn(now, to) {
+            self.post(to, MembershipPdu::Leave { node: self.own.clone() });
         }
     }
 
@@ -214,7 +222,10 @@ impl Membership {
         let own = self.own.clone();
         let why = match admission {
             Admission::Granted => return self.joiner.handle_ack(now, from, cluster),
-            Admission::Full => return self.tell_refused(now, own, from.clone(), JoinRefusal::Full),
+            Admission::Full => {
+                self.joiner.handle_heard();
+                return self.tell_refused(now, own, from.clone(), JoinRefusal::Full);
+            }
             Admission::Incompatible { names } => JoinRefusal::Settings { names },
             Admission::WasRemoved => JoinRefusal::WasRemoved,
         };

@@ -8,7 +8,6 @@ use crate::address::UniqueAddress;
 use crate::membership::event::ClusterEvent;
 use crate::membership::leader;
 use crate::membership::member::{Member, MemberStatus};
-use crate::membership::reachability::ReachabilityStatus;
 
 /// Is what subscribers know.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,8 +15,8 @@ pub(super) struct Told {
     members: BTreeMap<UniqueAddress, Member>,
     unreachable: BTreeSet<UniqueAddress>,
     leader: Option<UniqueAddress>,
-    /// Whether downing has seen that nobody complains.
-    is_calm: bool,
+    /// Those that anybody complains about, whoever that is.
+    accused: BTreeSet<UniqueAddress>,
 }
 
 impl Membership {
@@ -28,10 +27,11 @@ impl Membership {
         if self.is_member() {
             self.hurry(now);
             let is_same = before.members.keys().eq(self.told.members.keys());
-            if !is_same || before.unreachable != self.told.unreachable || !self.told.is_calm {
+            if !is_same || before.accused != self.told.accused {
                 self.monitor(now);
             }
-            if !(before.is_calm && self.told.is_calm) {
+            // Downing has nothing to decide, and nothing to wait for, where nobody complains.
+            if !(before.accused.is_empty() && self.told.accused.is_empty()) {
                 self.review(now);
             }
         }
@@ -58,12 +58,12 @@ impl Membership {
 
     fn present(&self) -> Told {
         let members = self.gossip.members();
-        let mut records = self.gossip.reachability().records();
+        let accused = self.gossip.reachability().all_unreachable();
         Told {
             members: members.map(|member| (member.node().clone(), member.clone())).collect(),
             unreachable: self.unreachable(),
             leader: leader::leader(&self.view()).cloned(),
-            is_calm: records.all(|record| record.status == ReachabilityStatus::Reachable),
+            accused: accused.into_iter().cloned().collect(),
         }
     }
 

@@ -45,7 +45,8 @@ struct World {
     /// What waits for paused machines.
     waiting: Vec<(u16, UniqueAddress, MembershipPdu)>,
     incarnations: u64,
-    delivered: usize,
+    /// The next PDU of this kind is lost.
+    drop_next: Option<fn(&MembershipPdu) -> bool>,
 }
 
 impl World {
@@ -60,7 +61,7 @@ impl World {
             paused: BTreeSet::new(),
             waiting: Vec::new(),
             incarnations: 0,
-            delivered: 0,
+            drop_next: None,
         }
     }
 
@@ -196,11 +197,20 @@ impl World {
         }
     }
 
+    /// Lets a node hear that frames of another arrive, which are none of membership.
+    fn chatter(&mut self, from: u16, to: u16) {
+        let from = self.nodes[&from].own().clone();
+        self.with(to, |node, now| node.handle_traffic(now, &from));
+    }
+
     fn deliver(&mut self, to: u16, from: &UniqueAddress, pdu: MembershipPdu) {
+        if self.drop_next.is_some_and(|is_lost| is_lost(&pdu)) {
+            self.drop_next = None;
+            return;
+        }
         if self.paused.contains(&to) {
             self.waiting.push((to, from.clone(), pdu));
         } else if let Some(node) = self.nodes.get_mut(&to) {
-            self.delivered += 1;
             let mut bytes = Vec::new();
             encode(&pdu, &mut bytes).unwrap();
             node.handle_traffic(self.now, from);
@@ -544,12 +554,110 @@ fn a_joiner_that_leaves_before_its_welcome_has_left() {
 #[test]
 fn a_joiner_whose_welcome_was_lost_gets_another() {
     let mut world = World::formed(&[1, 2]);
-    world.start(3, &[1, 2]);
+    world.start(3, &[2]);
+    world.drop_next = Some(|pdu| matches!(pdu, MembershipPdu::Welcome { .. }));
+    world.run(1);
     world.crash(3);
-    world.launch(3, settings(), Profile::default(), Box::new(KeepMajority::default()));
-    world.join(3, &[1, 2]).unwrap();
-    world.run(20);
+    world.start(3, &[1, 2]);
+    world.run(30);
+    assert!(world.drop_next.is_none(), "a Welcome was lost");
     world.assert_agreed(&[1, 2, 3]);
+}
+
+#[test]
+fn a_joiner_that_gave_up_unheard_is_removed_although_its_links_are_busy() {
+    let mut world = World::formed(&[1, 2]);
+    world.drop_next = Some(|pdu| matches!(pdu, MembershipPdu::Welcome { .. }));
+    world.start(3, &[1, 2]);
+    assert_eq!(world.status(3, 1), Some(MemberStatus::Joining));
+    world.drop_next = Some(|pdu| matches!(pdu, MembershipPdu::Leave { .. }));
+    world.with(3, |node, now| node.handle_leave(now, &address(3))).unwrap();
+    assert_eq!(world.status(3, 1), Some(MemberStatus::Joining));
+    for _ in 0..8 {
+        world.chatter(3, 1);
+        world.run(1);
+    }
+    world.assert_agreed(&[1, 2]);
+}
+
+#[test]
+fn a_node_let_in_here_that_has_formed_a_cluster_elsewhere_is_removed() {
+    let mut world = World::formed(&[1, 2]);
+    world.drop_next = Some(|pdu| matches!(pdu, MembershipPdu::Welcome { .. }));
+    world.start(3, &[2]);
+    assert_eq!(world.status(3, 2), Some(MemberStatus::Joining));
+    // The same incarnation, as if it had found no cluster.
+    let own = world.nodes[&3].own().clone();
+    let started = (world.start, RemovalTime::since_1970(SECOND));
+    let (profile, settings) = (Profile::default(), settings());
+    let strategy = Box::new(KeepMajority::default());
+    let setup = Setup { own, profile, settings, strategy, seed: 3, started };
+    world.nodes.insert(3, Membership::new(setup).unwrap());
+    world.join(3, &[3]).unwrap();
+    for _ in 0..20 {
+        world.chatter(3, 1);
+        world.chatter(3, 2);
+        world.run(1);
+    }
+    world.assert_agreed(&[1, 2]);
+    world.assert_agreed(&[3]);
+    assert_eq!([1, 2, 3].map(|n| world.islands(n)), [1, 1, 1]);
+}
+
+#[test]
+fn a_stopped_node_does_not_pass_for_alive_by_other_traffic() {
+    let mut world = World::formed(&[1, 2, 3]);
+    // It downs itself, and nobody hears of it.
+    world.cut_off(&[3], &[1, 2]);
+    world.with(3, |node, now| node.handle_down(now, &address(3))).unwrap();
+    world.heal();
+    assert_eq!(world.phase(3), Phase::Stopped(StopCause::Downed));
+    for _ in 0..15 {
+        world.chatter(3, 1);
+        world.chatter(3, 2);
+        world.run(1);
+    }
+    world.assert_agreed(&[1, 2]);
+}
+
+#[test]
+fn a_fenced_incarnation_is_terminated_for_good() {
+    let mut world = World::formed(&[1, 2, 3]);
+    world.events.values_mut().for_each(Vec::clear);
+    let fenced = world.nodes[&3].own().clone();
+    world.crash(3);
+    world.with(1, |node, now| node.handle_fenced(now, &fenced));
+    assert_eq!(world.told(1, 3), ["unreachable"]);
+    world.run(20);
+    world.assert_agreed(&[1, 2]);
+}
+
+#[test]
+fn a_full_cluster_keeps_the_first_seed_from_forming_another() {
+    let mut world = World::new();
+    world.start(1, &[1, 2]);
+    let from = unique(2);
+    let full = MembershipPdu::InitJoinAck {
+        from: from.clone(),
+        cluster: crate::membership::cluster_id::ClusterId::new(9),
+        admission: crate::membership::pdu::Admission::Full,
+    };
+    world.with(1, |node, now| node.handle_pdu(now, &from, full));
+    world.run(60);
+    assert_eq!(world.phase(1), Phase::Joining);
+    assert!(matches!(world.events[&1][..], [ClusterEvent::JoinRefused { .. }]));
+}
+
+#[test]
+fn a_member_accused_by_one_that_cannot_hear_it_goes_on_until_downing_decides() {
+    let mut world = World::formed(&[1, 2, 3, 4, 5]);
+    world.cut.insert((5, 4));
+    world.run(12);
+    assert!(world.nodes[&4].state().unreachable().iter().any(|n| *n.address() == address(5)));
+    assert_eq!(world.phase(5), Phase::Member);
+    world.heal();
+    world.run(6);
+    world.assert_agreed(&[1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -681,4 +789,82 @@ fn the_detection_time_follows_from_the_settings() {
         (Duration::from_millis(5_500)..Duration::from_millis(5_550)).contains(&time),
         "{time:?}"
     );
+}
+
+/// Lets chance cut, pause, crash, restart and part nodes; whoever is left must agree in the end.
+fn chaos(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let all = [1, 2, 3, 4, 5, 6];
+    let mut world = World::formed(&all);
+    let mut furthest: BTreeMap<(u16, UniqueAddress, UniqueAddress), MemberStatus> = BTreeMap::new();
+    for _ in 0..rng.u32(2..12) {
+        let (a, b) = (rng.u16(1..7), rng.u16(1..7));
+        match rng.u8(..8) {
+            0 if a != b => drop(world.cut.insert((a, b))),
+            1 => {
+                let (left, right) = all.split_at(rng.usize(1..6));
+                world.cut_off(left, right);
+            }
+            2 => world.heal(),
+            3 if world.nodes.contains_key(&a) => world.crash(a),
+            4 | 5 => {
+                world.paused.remove(&a);
+                world.start(a, &[1, 2]);
+            }
+            6 if world.nodes.contains_key(&a) => {
+                world.with(a, |node, now| node.handle_leave(now, &address(b))).unwrap_or_default();
+            }
+            _ => drop(world.paused.insert(a)),
+        }
+        world.run_for(Duration::from_millis(rng.u64(0..15_000)));
+        for (n, node) in &mut world.nodes {
+            if node.phase() == Phase::Exiting {
+                node.handle_exit_done(world.now);
+            }
+            let own = node.own().clone();
+            for member in node.state().members() {
+                let key = (*n, own.clone(), member.node().clone());
+                let before = furthest.insert(key, member.status());
+                assert!(before.is_none_or(|before| before <= member.status()), "seed {seed}");
+            }
+        }
+        for n in all {
+            if rng.bool() && world.paused.contains(&n) && world.nodes.contains_key(&n) {
+                world.resume(n);
+            }
+        }
+    }
+    world.heal();
+    for n in std::mem::take(&mut world.paused) {
+        if world.nodes.contains_key(&n) {
+            world.resume(n);
+        }
+    }
+    for _ in 0..120 {
+        world.run(1);
+        let now = world.now;
+        world.nodes.values_mut().for_each(|node| node.handle_exit_done(now));
+        world.pump();
+    }
+    let mut clusters: BTreeMap<_, Vec<u16>> = BTreeMap::new();
+    for (n, node) in &world.nodes {
+        match node.phase() {
+            Phase::Member => clusters.entry(node.cluster()).or_default().push(*n),
+            Phase::Joining => {}
+            Phase::Stopped(_) => assert_eq!(node.poll_timeout(), None),
+            Phase::Idle | Phase::Exiting => panic!("seed {seed}: {n} is {:?}", node.phase()),
+        }
+    }
+    for nodes in clusters.values() {
+        let text = |n: &u16| world.nodes[n].explain(world.now).to_string();
+        let texts: Vec<_> = nodes.iter().map(text).collect();
+        println!("seed {seed}: {nodes:?}\n{}", texts.join("\n"));
+        world.assert_agreed(nodes);
+    }
+}
+
+#[test]
+fn whatever_happens_those_left_agree() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    (0..seeds).for_each(chaos);
 }
