@@ -174,6 +174,8 @@ pub struct Membership {
     rng: fastrand::Rng,
     phase: Phase,
     cluster: Option<ClusterId>,
+    /// When this node became a member.
+    joined_at: Option<Instant>,
     gossip: Gossip,
     /// Whether something follows from the state that is not worked out yet.
     is_changed: bool,
@@ -226,6 +228,7 @@ impl Membership {
             rng: fastrand::Rng::with_seed(seed),
             phase: Phase::Idle,
             cluster: None,
+            joined_at: None,
             gossip: Gossip::default(),
             is_changed: false,
             exiting_confirmed: BTreeSet::new(),
@@ -384,7 +387,7 @@ impl Membership {
                 self.answer_init_join(now, &from, cluster, &settings);
             }
             MembershipPdu::InitJoinAck { from, cluster, admission } => {
-                self.take_ack_as_member(&from, cluster, &admission);
+                self.take_ack_as_member(now, &from, cluster, &admission);
             }
             // A seed that was probed, and is no member: all is well.
             MembershipPdu::InitJoinNack { .. } => {}

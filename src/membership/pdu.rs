@@ -52,8 +52,8 @@ pub enum MembershipPdu {
         /// Settings that all members must share.
         settings: SharedSettings,
     },
-    /// Says that the seed is a member, of which cluster, and whether it lets the node in. Also tells a peer that
-    /// takes this node for a member of another cluster.
+    /// Says that the seed is a member, of which cluster, and whether it lets the node in. Also tells a node that takes
+    /// itself for a member, of this or another cluster, that it is none as far as the sender knows.
     InitJoinAck {
         /// The seed.
         from: UniqueAddress,

@@ -136,6 +136,7 @@ impl Membership {
             Refusal::UnknownSender { .. } if self.gossip.has_tombstone(from) => {
                 self.tell_state(now, from);
             }
+            Refusal::UnknownSender { .. } => self.invite(now, from),
             Refusal::BuriesMe => self.hear_of_removal(now, from),
             _ => {}
         }

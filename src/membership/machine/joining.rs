@@ -45,10 +45,7 @@ impl Membership {
         while let Some(step) = self.joiner.poll_step() {
             match step {
                 Step::Ask(seed) => self.ask(seed, None),
-                Step::Request(member, cluster) => {
-                    let (from, profile) = (self.own.clone(), self.profile.as_ref().clone());
-                    self.post(&member, MembershipPdu::Join { from, cluster, profile });
-                }
+                Step::Request(member, cluster) => self.request(&member, cluster),
                 Step::Form => self.form(now),
             }
         }
@@ -137,9 +134,10 @@ impl Membership {
         }
     }
 
-    /// Takes the word of another member that it is one.
+    /// Takes the word of another member that it is one, and so that it does not know this node.
     pub(super) fn take_ack_as_member(
         &mut self,
+        now: Instant,
         from: &UniqueAddress,
         cluster: ClusterId,
         admission: &Admission,
@@ -147,7 +145,37 @@ impl Membership {
         // A cluster that was split for good has one id on both sides.
         if self.cluster != Some(cluster) || *admission == Admission::WasRemoved {
             self.note_island(cluster, from);
+        } else {
+            self.join_again(now, from, cluster);
         }
+    }
+
+    /// Tells a node of this cluster, which is no member as far as is known here, that it may be one.
+    pub(super) fn invite(&mut self, now: Instant, node: &UniqueAddress) {
+        if let Some(cluster) = self.cluster.filter(|_| self.may_warn(now, node)) {
+            self.admit(node, cluster, Admission::Granted);
+        }
+    }
+
+    /// Joins once more, through another member: whoever let this node in may be gone without having told the others.
+    fn join_again(&mut self, now: Instant, of: &UniqueAddress, cluster: ClusterId) {
+        let patience = self.settings.join.retry_after;
+        if self.joined_at.is_none_or(|at| now.saturating_duration_since(at) < patience) {
+            return;
+        }
+        match self.gossip.member(&self.own) {
+            Some(own) if own.status().is_entering() => self.request(of, cluster),
+            // Nobody is left to see it off.
+            Some(own) if own.up_number().is_none() && own.status() == MemberStatus::Leaving => {
+                self.stop(now, StopCause::Left);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn request(&mut self, of: &UniqueAddress, cluster: ClusterId) {
+        let (from, profile) = (self.own.clone(), self.profile.as_ref().clone());
+        self.post(of, MembershipPdu::Join { from, cluster, profile });
     }
 
     /// Answers a member of another cluster that takes this node for one of its own.
@@ -199,6 +227,7 @@ impl Membership {
         self.joiner.handle_end();
         self.cluster = Some(cluster);
         self.phase = Phase::Member;
+        self.joined_at = Some(now);
         // Nodes that were let in together do not all speak at once.
         let gossip = now + self.settings.gossip_interval.mul_f64(self.rng.f64());
         self.rounds = Rounds {

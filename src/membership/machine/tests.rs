@@ -693,6 +693,38 @@ fn a_paused_process_accuses_nobody_when_it_goes_on() {
 }
 
 #[test]
+fn a_leader_held_up_decides_nothing_from_what_it_saw_before() {
+    let mut world = World::formed(&[1, 2, 3, 4, 5]);
+    world.cut.insert((3, 1));
+    while world.nodes[&1].explain(world.now).downing.is_none_or(|f| f.due_in > SECOND) {
+        world.run_for(SECOND / 10);
+    }
+    world.paused.insert(1);
+    world.heal();
+    world.run(3);
+    world.resume(1);
+    world.run(10);
+    world.assert_agreed(&[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_joiner_outlives_the_only_member_that_knew_it() {
+    let mut world = World::formed(&[1, 2, 3]);
+    world.cut_off(&[1], &[2, 3]);
+    world.cut_off(&[4], &[2, 3]);
+    world.start(4, &[1, 2]);
+    world.run(1);
+    assert_eq!(world.status(4, 1), Some(MemberStatus::Joining));
+    world.crash(1);
+    world.heal();
+    world.run(1);
+    let known = |world: &World| world.status(4, 2);
+    assert_eq!(known(&world), None);
+    world.run(40);
+    world.assert_agreed(&[2, 3, 4]);
+}
+
+#[test]
 fn a_process_paused_until_it_was_removed_stops_when_it_goes_on() {
     for others in [&[2_u16, 3][..], &[2, 3, 4, 5]] {
         let mut world = World::formed(&[&[1][..], others].concat());
