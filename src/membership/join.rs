@@ -227,3 +227,104 @@ impl Joiner {
         now + self.settings.ask_interval
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Address, ClusterId, Instant, JoinSettings, Joiner, Step, UniqueAddress};
+    use crate::membership::tests::unique;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const CLUSTER: ClusterId = ClusterId::new(7);
+
+    fn address(n: u16) -> Address {
+        unique(n).address().clone()
+    }
+
+    /// Begins as node `own` with these seeds.
+    fn begin(own: u16, seeds: &[u16]) -> (Joiner, Instant) {
+        let now = Instant::now();
+        let mut joiner = Joiner::new(address(own), JoinSettings::default());
+        joiner.handle_begin(now, seeds.iter().map(|n| address(*n)).collect());
+        (joiner, now)
+    }
+
+    fn steps(joiner: &mut Joiner) -> Vec<Step> {
+        std::iter::from_fn(|| joiner.poll_step()).collect()
+    }
+
+    /// Lets time pass and gives the steps taken meanwhile.
+    fn pass(joiner: &mut Joiner, from: Instant, until: Instant) -> Vec<Step> {
+        let mut all = steps(joiner);
+        let mut now = from;
+        while let Some(due) = joiner.poll_timeout().filter(|due| *due <= until) {
+            assert!(due >= now, "the past is due");
+            now = due;
+            joiner.handle_timeout(now);
+            all.extend(steps(joiner));
+        }
+        all
+    }
+
+    fn request(of: &UniqueAddress) -> Step {
+        Step::Request(of.clone(), CLUSTER)
+    }
+
+    #[test]
+    fn the_only_seed_forms_at_once() {
+        let (mut joiner, _) = begin(1, &[1, 1]);
+        assert_eq!(steps(&mut joiner), [Step::Form]);
+        assert_eq!(joiner.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_first_seed_forms_when_all_others_are_none_or_silent() {
+        let (mut joiner, now) = begin(1, &[1, 2, 3]);
+        let asked = [Step::Ask(address(2)), Step::Ask(address(3))];
+        assert_eq!(steps(&mut joiner), asked);
+        joiner.handle_nack(now, &unique(2));
+        joiner.handle_nack(now, &unique(9));
+        assert_eq!(steps(&mut joiner), []);
+        joiner.handle_nack(now, &unique(3));
+        assert_eq!(steps(&mut joiner), [Step::Form]);
+
+        let (mut joiner, now) = begin(1, &[1, 2, 3]);
+        assert!(!pass(&mut joiner, now, now + SECOND * 5 - SECOND / 1_000).contains(&Step::Form));
+        assert_eq!(pass(&mut joiner, now, now + SECOND * 5).last(), Some(&Step::Form));
+    }
+
+    #[test]
+    fn another_seed_never_forms() {
+        let (mut joiner, now) = begin(2, &[1, 2, 3]);
+        joiner.handle_nack(now, &unique(1));
+        joiner.handle_nack(now, &unique(3));
+        let steps = pass(&mut joiner, now, now + SECOND * 100);
+        assert!(steps.len() >= 200 && !steps.contains(&Step::Form));
+    }
+
+    #[test]
+    fn the_first_ack_wins_and_is_given_up_for_another() {
+        let (mut joiner, now) = begin(3, &[1, 2]);
+        joiner.handle_ack(now, &unique(2), CLUSTER);
+        joiner.handle_ack(now, &unique(1), CLUSTER);
+        assert_eq!(joiner.awaited(), Some((&unique(2), CLUSTER)));
+        let requests = pass(&mut joiner, now, now + SECOND * 10);
+        assert_eq!(requests.iter().filter(|step| **step == request(&unique(2))).count(), 10);
+        assert_eq!(joiner.awaited(), None);
+        joiner.handle_ack(now + SECOND * 10, &unique(1), CLUSTER);
+        assert_eq!(joiner.awaited(), Some((&unique(1), CLUSTER)));
+        joiner.handle_nack(now + SECOND * 10, &unique(1));
+        assert_eq!(joiner.awaited(), None);
+    }
+
+    #[test]
+    fn a_first_seed_that_has_heard_of_a_cluster_takes_no_silence_for_its_end() {
+        let (mut joiner, now) = begin(1, &[1, 2]);
+        joiner.handle_ack(now, &unique(2), CLUSTER);
+        assert!(!pass(&mut joiner, now, now + SECOND * 100).contains(&Step::Form));
+        joiner.handle_nack(now + SECOND * 100, &unique(2));
+        joiner.handle_nack(now + SECOND * 100, &unique(2));
+        assert_eq!(steps(&mut joiner).last(), Some(&Step::Form));
+    }
+}

@@ -54,7 +54,9 @@
 //!    Unreachable members hold up convergence until they come back or are downed.
 //! 9. Unreachable is an opinion, Down a decision. There is no message that downs a member, so a
 //!    peer can do so only by gossip as a member.
-//! 10. Whatever comes from a peer is bounded and checked before it is believed, and refused as a
+//! 10. A node belongs to the cluster that its first member has named, and what carries another name
+//!     is refused. A node that is no member, although somebody takes it for one, says so.
+//! 11. Whatever comes from a peer is bounded and checked before it is believed, and refused as a
 //!     whole with a reason if it does not hold.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 

@@ -222,3 +222,58 @@ const LEAST_QUEUED: usize = 64;
 const LONGEST_LABEL: usize = 64;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterSettings, ClusterSettingsError, DetectorSettings, Duration, label};
+    use crate::membership::downing::{DownAll, KeepMajority, StableAfter};
+    use crate::membership::pdu::Admission;
+
+    #[test]
+    fn the_defaults_are_within_their_ranges() {
+        assert_eq!(ClusterSettings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_knob_out_of_its_range_is_named() {
+        let mut settings = ClusterSettings::default();
+        settings.join.ask_interval = Duration::ZERO;
+        let refused = settings.check();
+        let Err(ClusterSettingsError::OutOfRange { knob, value, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((knob, value), ("join.ask_interval", Duration::ZERO));
+        let settings = ClusterSettings { max_queued: 3, ..ClusterSettings::default() };
+        assert_eq!(settings.check(), Err(ClusterSettingsError::QueueTooShort { length: 3 }));
+    }
+
+    #[test]
+    fn nodes_differ_in_the_detector_and_in_downing_only() {
+        let base = ClusterSettings::default();
+        let names = |other: &ClusterSettings, strategy: &dyn super::DowningStrategy| {
+            let required = base.shared(&KeepMajority::default());
+            match other.shared(strategy).check(&required) {
+                Admission::Incompatible { names } => {
+                    names.iter().map(ToString::to_string).collect::<Vec<_>>()
+                }
+                _ => Vec::new(),
+            }
+        };
+        let mut other = base.clone();
+        other.gossip_interval *= 2;
+        other.minimum.members = 3;
+        assert_eq!(names(&other, &KeepMajority::default()), [""; 0]);
+        other.detector = DetectorSettings::Deadline { acceptable_pause: Duration::from_secs(3) };
+        other.downing.stable_after = StableAfter::Fixed(Duration::from_secs(9));
+        let all = ["detector", "downing.stable-after", "downing.strategy"];
+        assert_eq!(names(&other, &DownAll), all);
+    }
+
+    #[test]
+    fn any_text_makes_a_label_and_different_texts_different_ones() {
+        let labels = ["", "a b", "{}", "ü", &"x".repeat(65), &"x".repeat(66)].map(label);
+        let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
+        assert_eq!(distinct.len(), labels.len());
+        assert_eq!(labels[1].as_str(), "a-b");
+    }
+}

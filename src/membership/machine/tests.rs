@@ -811,6 +811,36 @@ fn news_of_a_machine_without_a_shell_is_bounded() {
 }
 
 #[test]
+fn an_explanation_names_who_blocks_convergence_and_who_waits_for_it() {
+    use crate::membership::explain::{AccusationEffect, WaitReason};
+    let mut world = World::formed(&[1, 2, 3]);
+    assert!(world.nodes[&1].explain(world.now).to_string().contains("converged"));
+    world.crash(3);
+    world.run(7);
+    world.start(4, &[1, 2]);
+    let explanation = world.nodes[&1].explain(world.now);
+    let [accusation] = &explanation.accusations[..] else { panic!("{explanation}") };
+    assert_eq!(accusation.effect, AccusationEffect::Blocks);
+    assert_eq!(accusation.observers.len(), 2);
+    let [waiting] = &explanation.waiting[..] else { panic!("{explanation}") };
+    assert_eq!(*waiting.node.address(), address(4));
+    assert_eq!(waiting.reason, WaitReason::NotConverged);
+    let forecast = explanation.downing.as_ref().unwrap();
+    assert_eq!(forecast.nodes, [accusation.subject.clone()]);
+    assert_eq!(forecast.by.as_ref(), Some(world.nodes[&1].own()));
+    let text = explanation.to_string();
+    for part in ["not converged", "blocks convergence", "waits for convergence", "downing decides"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let due = forecast.due_in;
+    world.run_for(due - SECOND / 10);
+    assert_eq!(world.status(3, 1), Some(MemberStatus::Up));
+    world.run_for(SECOND / 5);
+    assert_eq!(world.status(3, 1), Some(MemberStatus::Down));
+}
+
+#[test]
 fn the_detection_time_follows_from_the_settings() {
     let mut fast = settings();
     fast.detector = DetectorSettings::Phi(PhiSettings::default());
