@@ -203,4 +203,9 @@ pub enum NodeEvent {
         /// The reason, in words.
         why: String,
     },
+    /// This node is in no cluster any more; unless it has left by itself, it shuts down now if its settings say so.
+    MembershipEnded {
+        /// What has ended it, in words.
+        why: String,
+    },
 }

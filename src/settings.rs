@@ -18,6 +18,9 @@ pub struct Settings {
     pub inbound: InboundSettings,
     /// Bounds of dead letters, events and their log lines.
     pub observe: ObserveSettings,
+    /// What the node does around its membership; how clusters behave is
+    /// [`NodeBuilder::cluster_settings`](crate::node::NodeBuilder::cluster_settings).
+    pub cluster: ClusterTaskSettings,
 }
 
 /// Time-outs and back-off of the association with each peer.
@@ -87,6 +90,33 @@ pub struct ObserveSettings {
     pub log_lines_per_second: u32,
 }
 
+/// Bounds of the task that keeps a node's membership, and what becomes of the node when that ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterTaskSettings {
+    /// Membership PDUs that may wait to be read; more are dropped and counted. Default 4 096, from 1.
+    pub max_pdus: usize,
+    /// Those of one peer among them. Default 64, from 1.
+    pub max_pdus_of_peer: usize,
+    /// Bytes of those PDUs together; a larger one is never read. Default 16 MiB, from 64 KiB.
+    pub max_bytes: usize,
+    /// Time that `shutdown` gives the cluster to let the node leave, out of its own deadline; 0 s not to leave at
+    /// all. Default 10 s; leaving takes about three rounds of gossip.
+    pub leave_timeout: Duration,
+    /// What the node does when the cluster has downed it. Default [`WhenDowned::ShutDown`].
+    pub when_downed: WhenDowned,
+}
+
+/// Says what a node does when its cluster has downed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenDowned {
+    /// Shuts down: what it would go on doing, others do in its place.
+    ShutDown,
+    /// Goes on without a cluster; actors of the other side may run twice.
+    GoOn,
+}
+
 impl Default for AssociationSettings {
     fn default() -> Self {
         Self {
@@ -131,6 +161,18 @@ impl Default for ObserveSettings {
     }
 }
 
+impl Default for ClusterTaskSettings {
+    fn default() -> Self {
+        Self {
+            max_pdus: 4_096,
+            max_pdus_of_peer: 64,
+            max_bytes: 16 * MIB,
+            leave_timeout: Duration::from_secs(10),
+            when_downed: WhenDowned::ShutDown,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self::lan()
@@ -162,6 +204,7 @@ impl Settings {
             outbox: OutboxSettings::default(),
             inbound: InboundSettings::default(),
             observe: ObserveSettings::default(),
+            cluster: ClusterTaskSettings::default(),
         }
     }
 
@@ -206,7 +249,10 @@ impl Settings {
         ensure("inbound.max_handshakes", self.inbound.max_handshakes >= 1)?;
         ensure("inbound.max_peers", self.inbound.max_peers >= 1)?;
         ensure("inbound.mailbox_capacity", self.inbound.mailbox_capacity >= 1)?;
-        ensure("observe.stream_capacity", self.observe.stream_capacity >= 1)
+        ensure("observe.stream_capacity", self.observe.stream_capacity >= 1)?;
+        ensure("cluster.max_pdus", self.cluster.max_pdus >= 1)?;
+        ensure("cluster.max_pdus_of_peer", self.cluster.max_pdus_of_peer >= 1)?;
+        ensure("cluster.max_bytes", self.cluster.max_bytes >= 64 * KIB)
     }
 }
 

@@ -9,7 +9,13 @@ use tokio::runtime::Handle;
 use crate::address::{Address, AddressError, Endpoint};
 use crate::association::control::{Identity, Limits};
 use crate::codec::{CodecEntry, CodecRegistry, RegistryError};
+use crate::membership::downing::DowningStrategy;
+use crate::membership::profile::{Profile, ProfileError};
+use crate::membership::settings::{ClusterSettings, ClusterSettingsError};
+use crate::node::cluster_plan::{ClusterPlan, Prepared};
 use crate::node::core::{Core, Parts, draw_incarnation};
+use crate::node::gossiper::Gossiper;
+use crate::node::seeds::SeedError;
 use crate::node::sink::{GossipSink, RemoteMessageSink};
 use crate::node::{Node, accept, local};
 use crate::settings::{Settings, SettingsError};
@@ -28,8 +34,8 @@ pub struct NodeBuilder {
     required: Vec<&'static [CodecEntry]>,
     settings: Settings,
     sink: Option<Arc<dyn RemoteMessageSink>>,
-    gossip: Option<Arc<dyn GossipSink>>,
     plaintext: Plaintext,
+    cluster: ClusterPlan,
 }
 
 /// Where the codec registry comes from.
@@ -86,6 +92,18 @@ pub enum StartError {
     /// A setting is out of its range; the caller's fault.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A knob of the cluster is out of its range; the caller's fault.
+    #[error(transparent)]
+    Cluster(#[from] ClusterSettingsError),
+    /// A role, version or data centre is no label; the caller's fault.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A seed is none; the caller's fault.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// A gossip sink takes the place of the membership, so there is none to join with; the caller's fault.
+    #[error("a node with a gossip sink of its own joins no cluster")]
+    NoMembership,
     /// The codec registry cannot be made, or lacks what is required.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -108,8 +126,8 @@ impl NodeBuilder {
             required: Vec::new(),
             settings: Settings::default(),
             sink: None,
-            gossip: None,
             plaintext: Plaintext::LoopbackOnly,
+            cluster: ClusterPlan::default(),
         }
     }
 
@@ -164,15 +182,65 @@ impl NodeBuilder {
         self
     }
 
-    /// Lets a sink of your own take the gossip that peers send.
+    /// Lets a sink of your own take the gossip that peers send, in place of this node's membership: such a node joins
+    /// no cluster.
     pub fn gossip(mut self, sink: impl GossipSink) -> Self {
-        self.gossip = Some(Arc::new(sink));
+        self.cluster.sink = Some(Arc::new(sink));
         self
     }
 
     /// Lets unencrypted links leave this machine: anyone on the network can then read and forge them.
     pub fn allow_plaintext(mut self) -> Self {
         self.plaintext = Plaintext::Anywhere;
+        self
+    }
+
+    /// Joins the cluster of these seeds at the start: addresses, or endpoints of this node's own system
+    /// (`tcp://host:port`), in the order that all nodes list them.
+    ///
+    /// Only a node that is the first of its own list may form a new cluster, when none of the others answers that it
+    /// is in one. A node for which this is not called joins nothing by itself, but forms a cluster for the first node
+    /// that names it as a seed; so give every node the same list, where more than one node has to be found first.
+    /// Host names are resolved at each try, and a node is known by the very address it advertises.
+    pub fn seeds<S: ToString>(mut self, seeds: impl IntoIterator<Item = S>) -> Self {
+        self.cluster.seeds = Some(seeds.into_iter().map(|seed| seed.to_string()).collect());
+        self
+    }
+
+    /// Sets what this node says of itself to the other members.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.cluster.profile = profile;
+        self
+    }
+
+    /// Sets what this node is there for, in place of the roles of its profile.
+    pub fn roles<S: Into<String>>(mut self, roles: impl IntoIterator<Item = S>) -> Self {
+        self.cluster.roles = Some(roles.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the version of the application that the other members see. Default `0.0.0`.
+    pub fn app_version(mut self, version: impl Into<String>) -> Self {
+        self.cluster.app_version = Some(version.into());
+        self
+    }
+
+    /// Sets the name of the data centre that this node is in. Default `default`.
+    pub fn data_centre(mut self, name: impl Into<String>) -> Self {
+        self.cluster.data_centre = Some(name.into());
+        self
+    }
+
+    /// Sets every knob of the cluster; what members must have alike is compared when a node joins.
+    pub fn cluster_settings(mut self, settings: ClusterSettings) -> Self {
+        self.cluster.settings = settings;
+        self
+    }
+
+    /// Sets what is done about unreachable members; all members must do the same. Default
+    /// [`KeepMajority`](crate::membership::downing::KeepMajority).
+    pub fn downing(mut self, strategy: impl DowningStrategy + 'static) -> Self {
+        self.cluster.strategy = Some(Box::new(strategy));
         self
     }
 
@@ -200,17 +268,17 @@ impl NodeBuilder {
             limits: Limits { max_message },
             registry: registry.fingerprint(),
         };
+        let schemes = transports.keys().copied().collect();
+        let Prepared { cluster, sink: gossip, gossiper } =
+            self.cluster.prepare(&identity.local, schemes, &self.settings)?;
         tracing::info!(local = %identity.local, codecs = registry.len(), "node started");
-        let parts = Parts {
-            identity,
-            settings: self.settings,
-            registry,
-            transports,
-            sink: self.sink,
-            gossip: self.gossip,
-        };
+        let (settings, sink) = (self.settings, self.sink);
+        let parts = Parts { identity, settings, registry, transports, sink, gossip, cluster };
         let core = Core::new(parts, runtime);
         core.drivers.spawn(local::run(Arc::clone(&core)));
+        if let Some(parts) = gossiper {
+            core.spawn(Gossiper::new(Arc::clone(&core), parts).run());
+        }
         core.spawn(accept::run(Arc::clone(&core), listener));
         Ok(Node::new(core))
     }

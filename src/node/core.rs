@@ -20,6 +20,7 @@ use crate::association::control::Identity;
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, Reason};
 use crate::node::ask::Answer;
+use crate::node::cluster::Cluster;
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
@@ -41,7 +42,9 @@ pub(crate) struct Core {
     pub(crate) directory: Directory,
     /// Takes the tells in place of the directory.
     pub(crate) sink: Option<Arc<dyn RemoteMessageSink>>,
-    pub(crate) gossip: Option<Arc<dyn GossipSink>>,
+    /// Takes the gossip: this node's membership, or a sink of the user's in its place.
+    pub(crate) gossip: Arc<dyn GossipSink>,
+    pub(crate) cluster: Cluster,
     pub(crate) observers: Observers,
     pub(crate) counters: Counters,
     /// Limits the log lines that peers' faults cause.
@@ -91,7 +94,8 @@ pub(crate) struct Parts {
     pub(crate) registry: CodecRegistry,
     pub(crate) transports: HashMap<&'static str, Arc<dyn Transport>>,
     pub(crate) sink: Option<Arc<dyn RemoteMessageSink>>,
-    pub(crate) gossip: Option<Arc<dyn GossipSink>>,
+    pub(crate) gossip: Arc<dyn GossipSink>,
+    pub(crate) cluster: Cluster,
 }
 
 impl Core {
@@ -110,6 +114,7 @@ impl Core {
             directory: Directory::default(),
             sink: parts.sink,
             gossip: parts.gossip,
+            cluster: parts.cluster,
             counters: Counters::default(),
             peers: DashMap::new(),
             live: DashMap::new(),
@@ -223,6 +228,14 @@ impl Core {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Runs a task that outlives the node's others; it must end by itself.
+    pub(crate) fn spawn_detached<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.runtime.spawn(task);
     }
 
     /// Waits until every task has ended.

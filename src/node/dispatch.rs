@@ -191,8 +191,8 @@ impl Dispatcher {
     fn gossip(&mut self, gate: &Gate, pdu: &[u8]) {
         Counters::add(&self.core.counters.gossip_in, 1);
         self.identify(gate);
-        if let (Some(sink), Some(from)) = (&self.core.gossip, &self.from) {
-            let outcome = catch_unwind(AssertUnwindSafe(|| sink.receive(from, pdu)));
+        if let Some(from) = &self.from {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.core.gossip.receive(from, pdu)));
             if let (Err(_), Some(held_back)) = (outcome, self.core.log.admit(now())) {
                 tracing::error!(peer = %from, held_back, "the gossip sink panicked");
             }

@@ -8,12 +8,16 @@ mod actor;
 mod ask;
 mod books;
 mod builder;
+pub mod cluster;
+mod cluster_plan;
 mod core;
 mod dead_letters;
 mod directory;
 mod dispatch;
 mod driver;
 mod ended;
+mod gossiper;
+mod inbox;
 mod link;
 mod local;
 mod mailbox;
@@ -23,6 +27,8 @@ mod reassembly;
 mod refusals;
 mod remote_ref;
 mod routes;
+mod seeds;
+mod shutdown;
 mod sink;
 mod stats;
 
@@ -34,6 +40,7 @@ use tokio::sync::oneshot;
 
 pub use self::actor::{Actor, ActorBuilder, ActorFn, Context, LocalActor, Outcome, ReplyError};
 pub use self::builder::{NodeBuilder, StartError};
+pub use self::cluster::Cluster;
 pub use self::dead_letters::{DeadLetterStream, EventStream, Observed};
 pub use self::directory::{Directory, RegisterError};
 pub use self::mailbox::{
@@ -41,12 +48,13 @@ pub use self::mailbox::{
 };
 pub use self::outbox::Queued;
 pub use self::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
+pub use self::seeds::SeedError;
+pub use self::shutdown::ShutdownReport;
 pub use self::sink::{DeliverError, GossipSink, InboundTell, RemoteMessageSink};
 pub use self::stats::{AssociationSnapshot, Stats};
 
 use crate::address::{Address, UniqueAddress};
 use crate::codec::{CodecRegistry, RemoteMessage};
-use crate::event::Reason;
 use crate::node::core::Core;
 use crate::node::directory::{Acceptor, acceptor};
 use crate::node::driver::Input;
@@ -72,16 +80,6 @@ pub struct Registration {
     core: Arc<Core>,
     path: Result<ActorPath, RegisterError>,
     acceptors: Vec<Box<dyn Acceptor>>,
-}
-
-/// Reports what a shutdown left undone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Tells and replies that were not flushed, or whose arrival is not known; each is a dead letter.
-    pub unflushed: u64,
-    /// Whether every association ended in order before the deadline.
-    pub in_time: bool,
 }
 
 /// Says why gossip was not sent.
@@ -260,7 +258,7 @@ impl Node {
     }
 
     /// Never talks to an incarnation again: its link is closed, what waits for it becomes dead letters with
-    /// [`Reason::Quarantined`], and it is refused when it dials. A later incarnation at the same address is welcome.
+    /// [`Reason::Quarantined`](crate::event::Reason), and it is refused when it dials. A later incarnation at the same address is welcome.
     ///
     /// Each address remembers its latest 16. Cancel safe: once polled, the quarantine comes about.
     ///
@@ -277,36 +275,19 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the node in order: takes no more tells, flushes what waits, says goodbye to the peers, ends every task
-    /// and socket. What is not flushed by the deadline is reported, and becomes dead letters.
-    ///
-    /// Every clone of the handle stops working. Cancel safe: dropped half way, the rest ends with the last handle.
-    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        let core = self.core();
-        let before = Self::undone(core);
-        core.closing.cancel();
-        core.own_peer().outbox.close();
-        for peer in core.remote_peers() {
-            peer.outbox.close();
-            driver::stop(&peer);
-        }
-        core.drivers.close();
-        let in_time = tokio::time::timeout(deadline, core.drivers.wait()).await.is_ok();
-        core.directory.clear();
-        core.cancel.cancel();
-        core.ended().await;
-        ShutdownReport { unflushed: Self::undone(core) - before, in_time }
+    /// Shows the cluster that this node is in, and lets it join and leave.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        self.core().cluster.clone()
     }
 
-    fn undone(core: &Core) -> u64 {
-        let counts = core.observers.counts();
-        let undone = counts.iter().filter(|(reason, _)| {
-            matches!(
-                reason,
-                Reason::NodeStopped | Reason::LinkLost | Reason::Unreachable | Reason::PeerStopped
-            )
-        });
-        undone.map(|(_, count)| count).sum()
+    /// Ends the node in order: leaves its cluster, takes no more tells, flushes what waits, says goodbye to the peers,
+    /// ends every task and socket. What is not flushed by the deadline is reported, and becomes dead letters.
+    ///
+    /// Leaving may take half of the deadline, and `cluster.leave_timeout` of the settings at most. Every clone of the
+    /// handle stops working. Cancel safe: dropped half way, the rest ends with the last handle.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        shutdown::run(self.core(), deadline).await
     }
 
     fn own_path(&self, path: impl IntoActorPath) -> Result<ActorPath, RegisterError> {

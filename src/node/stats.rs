@@ -27,6 +27,8 @@ pub struct Stats {
     pub delivered: u64,
     /// Gossip PDUs that came in.
     pub gossip_received: u64,
+    /// Gossip PDUs among them for which this node's membership had no room.
+    pub gossip_dropped: u64,
     /// Tells and replies that broken links may have swallowed; also among the dead letters.
     pub possibly_lost: u64,
     /// Dead letters by reason, those that are not zero.
@@ -94,6 +96,7 @@ impl Stats {
             replies_received: counters.replies_in.load(Ordering::Relaxed),
             delivered: counters.delivered.load(Ordering::Relaxed),
             gossip_received: counters.gossip_in.load(Ordering::Relaxed),
+            gossip_dropped: core.cluster.dropped_pdus(),
             dead_letters: core.observers.counts(),
             refused_by_peers: core.observers.refused_by_peers(),
             handshakes_refused: counters.handshakes_refused.load(Ordering::Relaxed),
