@@ -1,7 +1,8 @@
-//! Remoting for Rust actors: typed tells by actor path over one association per peer.
+//! Remoting and clustering for Rust actors: typed tells by actor path over one association per peer.
 //!
-//! tellwire carries messages between actors that already exist (tokio tasks, or the actors of any framework). Three
-//! acts are all of it: register codecs, tell an actor by its path, reach peers by their addresses.
+//! tellwire carries messages between actors that already exist (tokio tasks, or the actors of any framework), and knows
+//! which nodes are there. Three acts are all of it: register codecs, tell an actor by its path, join a cluster through
+//! seed addresses.
 //!
 //! ```standalone_crate
 //! use std::time::Duration;
@@ -22,7 +23,7 @@
 //! let ada = Node::builder("Echo").listen("tcp://127.0.0.1:0").start().await?;
 //! ada.spawn("/user/echo", async |text: Text, cx: &mut Context| cx.reply(&text))?;
 //!
-//! let bob = Node::builder("Echo").listen("tcp://127.0.0.1:0").start().await?;
+//! let bob = Node::builder("Echo").listen("tcp://127.0.0.1:0").seeds([ada.address()]).start().await?;
 //! let echo = bob.resolve(ada.path("/user/echo"))?;
 //! let reply: Text = echo.ask(&Text("hello".into()), Duration::from_secs(5)).await?;
 //! assert_eq!(reply, Text("hello".into()));
@@ -35,6 +36,7 @@
 //! |---|---|
 //! | start a node, register actors, resolve paths | [`Node`], [`node`] |
 //! | tell, send, ask | [`RemoteRef`] |
+//! | join a cluster, see who is there, leave | [`node::NodeBuilder::seeds`], [`node::cluster`] |
 //! | name message types on the wire | [`remote_messages!`], [`codec`] |
 //! | plug in your own actors | [`node::Mailbox`], [`node::RemoteMessageSink`] |
 //! | see what was lost and why | [`Node::dead_letters`], [`Node::events`], [`Node::stats`], [`event`] |
@@ -42,7 +44,7 @@
 //! | name nodes and actors | [`Address`], [`ActorPath`] |
 //! | bring a transport | [`transport`] |
 //! | read the wire format | [`wire`] |
-//! | compute with a cluster's state (no node runs it yet) | [`membership`] |
+//! | read the rules of the cluster, bring a downing strategy | [`membership`], [`membership::downing`] |
 //!
 //! # Floors
 //!

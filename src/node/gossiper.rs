@@ -131,7 +131,7 @@ impl Gossiper {
             let Some((from, bytes)) = self.ends.inbox.take() else { return };
             match pdu::decode(&bytes) {
                 Ok(pdu) => {
-                    self.found(&pdu);
+                    self.found(&from, &pdu);
                     self.machine.handle_pdu(now(), &from, pdu);
                 }
                 Err(error) => {
@@ -144,8 +144,10 @@ impl Gossiper {
     }
 
     /// Forms a cluster for the first node that asks for one, if nobody has told this node of another.
-    fn found(&mut self, pdu: &MembershipPdu) {
-        let is_asked = matches!(pdu, MembershipPdu::InitJoin { cluster: None, .. });
+    fn found(&mut self, peer: &UniqueAddress, pdu: &MembershipPdu) {
+        // Who is in a cluster already only wants to know of others.
+        let is_asked =
+            matches!(pdu, MembershipPdu::InitJoin { from, cluster: None, .. } if from == peer);
         let may_form = self.founding == Founding::WhenAsked && self.machine.phase() == Phase::Idle;
         if is_asked && may_form {
             let own = self.core.address().clone();
