@@ -12,7 +12,8 @@
 //!    │ ── Leave, from /user/member ──────────▶ │ ── Heard::Line "* bob left" ─────▶ │
 //!    │ ◀──────── Heard::Farewell ────────────  │                                    │
 //! ```
-//! Whoever loses the link to the room has left it. The room closes when the one who opened it leaves.
+//! All of them are one cluster, joined through the node of whoever opened the room. Whoever loses the link to the room
+//! has left it. The room closes when the one who opened it leaves.
 #![expect(clippy::print_stdout, reason = "stdout is where people read what others say")]
 
 #[path = "common/failure.rs"]
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tellwire::address::Endpoint;
+use tellwire::membership::ClusterSettings;
 use tellwire::{ActorPath, Address, Node, RemoteRef, Settings};
 use tokio::sync::mpsc;
 
@@ -52,8 +54,13 @@ async fn main() -> ExitCode {
 async fn chat(arguments: Arguments) -> Result<(), Failure> {
     let mut settings = Settings::local();
     settings.association.give_up_after = PATIENCE;
-    let node = Node::builder(SYSTEM).listen(arguments.listen).settings(settings);
-    let node = node.require(CHAT).start().await?;
+    let node = Node::builder(SYSTEM).listen(arguments.listen).settings(settings).require(CHAT);
+    let node = node.cluster_settings(ClusterSettings::local());
+    // Whoever opens the room has no seeds: its node forms the cluster, and the room is on the seed of the others.
+    let node = match &arguments.seed {
+        Some(seed) => node.seeds([seed]).start().await?,
+        None => node.start().await?,
+    };
     if arguments.seed.is_none() {
         Room::open(&node)?;
         println!("* the room is open at {}", node.address().endpoint());

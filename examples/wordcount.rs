@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   coordinator                                        worker (three processes)
-//!       │ ── starts it with the coordinator's address ──▶ │
+//!       │ ── starts it with the coordinator's address ──▶ │   its seed: both are members of a cluster
 //!       │ ◀────────── Joined { counter: ActorPath } ───── │   tell
 //!       │ ─────────── CountWords { lines } ─────────────▶ │   ask, in bincode, four at a time
 //!       │ ◀────────── WordCounts { counts } ───────────── │   reply, in JSON
@@ -55,7 +55,7 @@ async fn coordinate(files: Vec<PathBuf>, kill_one: bool) -> Result<(), Failure> 
     let files = if files.is_empty() { input::own_files()? } else { files };
     let texts = input::read(&files)?;
     let batches: Vec<&str> = texts.iter().flat_map(|text| words::batches(text)).collect();
-    let node = worker::start_node().await?;
+    let node = worker::start_node(None).await?;
     let mut job = Job::new(&node, &batches);
     job.start_workers(&node).await?;
     job.run(kill_one).await?;

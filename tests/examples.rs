@@ -177,6 +177,21 @@ fn chat_says_in_one_line_what_is_wrong() {
     }
 }
 
+#[test]
+fn cluster_takes_its_expected_course() {
+    let ended = Example::start("cluster", &[]).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = |wanted: &str| ended.stdout.iter().any(|line| line.ends_with(wanted));
+    for wanted in [
+        "ada Up  bob Up  cleo Up  dan Up  eve Up",
+        "ada Up  bob Up  cleo Up?  dan Up  eve Up",
+        "ada Up  bob Up  cleo Up  eve Up",
+        "everything took the expected course",
+    ] {
+        assert!(said(wanted), "`{wanted}` in {ended:?}");
+    }
+}
+
 /// A running example, killed when it is dropped.
 struct Example {
     child: Child,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tellwire::codec::Bincode;
+use tellwire::membership::ClusterSettings;
 use tellwire::node::{Actor, Context, StartError};
 use tellwire::{ActorPath, Address, Node, Settings};
 use tellwire_json::Json;
@@ -49,16 +50,25 @@ tellwire::remote_messages! {
     "wordcount.v1.Figures" => Figures,
 }
 
-/// Starts the node of this process.
-pub(crate) async fn start_node() -> Result<Node, StartError> {
-    let builder = Node::builder("WordCount").listen("tcp://127.0.0.1:0");
-    builder.settings(Settings::local()).require(REQUESTS).require(REPLIES).start().await
+/// Starts the node of this process; a worker's joins through the coordinator's.
+pub(crate) async fn start_node(seed: Option<&Address>) -> Result<Node, StartError> {
+    let mut settings = Settings::local();
+    // Nobody waits for a worker that was killed to be declared dead.
+    settings.cluster.leave_timeout = Duration::from_secs(2);
+    let node = Node::builder("WordCount").listen("tcp://127.0.0.1:0").settings(settings);
+    let node = node.cluster_settings(ClusterSettings::local());
+    let node = node.require(REQUESTS).require(REPLIES);
+    match seed {
+        Some(seed) => node.seeds([seed]).start().await,
+        None => node.start().await,
+    }
 }
 
 /// Counts what it is asked to, until the coordinator lets go of it.
 pub(crate) async fn work(seed: &str) -> Result<(), Failure> {
     let seed: Address = seed.parse()?;
-    let node = start_node().await?;
+    let node = start_node(Some(&seed)).await?;
+    node.cluster().when_up().await?;
     let counter = node.actor::<Order, _>("/user/counter", Counter { node: node.clone() });
     let counter = counter.accept::<CountWords>().accept::<ReportFigures>().spawn()?;
     let coordinator = node.resolve("/user/coordinator".parse::<ActorPath>()?.at(&seed)?)?;
