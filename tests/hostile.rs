@@ -6,6 +6,8 @@
 mod chunks;
 #[path = "hostile/descriptors.rs"]
 mod descriptors;
+#[path = "hostile/gossip.rs"]
+mod gossip;
 #[path = "hostile/handshake.rs"]
 mod handshake;
 #[path = "hostile/identity.rs"]
