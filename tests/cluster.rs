@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{LONG, Net, event, within};
+use common::{LONG, Net, event, until, within};
 use tellwire::event::NodeEvent;
 use tellwire::membership::downing::StableAfter;
 use tellwire::membership::event::{ClusterEvent, JoinRefusal, StopCause};
@@ -256,9 +256,8 @@ async fn a_downed_node_shuts_itself_down(net: Net) {
         _ => None,
     });
     assert_eq!(why.await, "Downed");
-    // The end of the stream is the end of the node.
-    while within("the end of the node", events.next()).await.is_some() {}
-    assert!(nodes[2].resolve(nodes[0].path("/user/anyone")).is_err());
+    let stranger = net.nobody();
+    until("the end of the node", || nodes[2].resolve(stranger.path("/user/anyone")).is_err()).await;
     all_up(&[&nodes[0], &nodes[1]]).await;
 }
 

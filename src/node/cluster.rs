@@ -112,8 +112,10 @@ pub struct ClusterUpdates {
     view: watch::Receiver<View>,
     /// None when the task had ended before the subscription.
     events: Option<broadcast::Receiver<Numbered>>,
-    /// The number of the last event given; none before the first snapshot.
-    last: Option<u64>,
+    /// The snapshot that is yet to be given.
+    first: Option<ClusterUpdate>,
+    /// The number of the last event that was given, alone or in a snapshot.
+    last: u64,
 }
 
 /// Says that the task which keeps the membership is gone, with its node; nothing was changed.
@@ -288,7 +290,10 @@ impl Cluster {
     pub fn subscribe(&self) -> ClusterUpdates {
         // Subscribed before the snapshot is taken, so that nothing falls between them.
         let events = self.shared.events.upgrade().map(|events| events.subscribe());
-        ClusterUpdates { view: self.shared.view.clone(), events, last: None }
+        let view = self.shared.view.clone();
+        let mut updates = ClusterUpdates { view, events, first: None, last: 0 };
+        updates.first = Some(updates.snapshot(0));
+        updates
     }
 
     /// Says why things are as they are: who has not seen what, what holds up convergence, when downing will decide.
@@ -360,17 +365,19 @@ impl View {
 impl ClusterUpdates {
     /// Waits for the next item; `None` when the node has stopped. Cancel safe.
     pub async fn next(&mut self) -> Option<ClusterUpdate> {
-        let Some(last) = self.last else { return Some(self.snapshot(0)) };
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         loop {
             match self.events.as_mut()?.recv().await {
                 // The snapshot shows it already.
-                Ok((number, _)) if number <= last => {}
+                Ok((number, _)) if number <= self.last => {}
                 Ok((number, event)) => {
-                    self.last = Some(number);
+                    self.last = number;
                     return Some(ClusterUpdate::Event(event));
                 }
                 Err(RecvError::Lagged(_)) => {
-                    let missed = self.view.borrow().last.saturating_sub(last);
+                    let missed = self.view.borrow().last.saturating_sub(self.last);
                     return Some(self.snapshot(missed));
                 }
                 Err(RecvError::Closed) => return None,
@@ -380,7 +387,7 @@ impl ClusterUpdates {
 
     fn snapshot(&mut self, missed: u64) -> ClusterUpdate {
         let view = self.view.borrow();
-        self.last = Some(view.last);
+        self.last = view.last;
         ClusterUpdate::Snapshot { state: view.state.clone(), missed }
     }
 }
