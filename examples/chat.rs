@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use tellwire::address::Endpoint;
 use tellwire::membership::ClusterSettings;
+use tellwire::membership::downing::{Alone, KeepOldest};
 use tellwire::{ActorPath, Address, Node, RemoteRef, Settings};
 use tokio::sync::mpsc;
 
@@ -55,8 +56,9 @@ async fn chat(arguments: Arguments) -> Result<(), Failure> {
     let mut settings = Settings::local();
     settings.association.give_up_after = PATIENCE;
     let node = Node::builder(SYSTEM).listen(arguments.listen).settings(settings).require(CHAT);
-    let node = node.cluster_settings(ClusterSettings::local());
-    // Whoever opens the room has no seeds: its node forms the cluster, and the room is on the seed of the others.
+    // Whoever opens the room has no seeds: its node forms the cluster and is the oldest in it, which always stays.
+    let node =
+        node.cluster_settings(ClusterSettings::local()).downing(KeepOldest::new(Alone::Keep));
     let node = match &arguments.seed {
         Some(seed) => node.seeds([seed]).start().await?,
         None => node.start().await?,

@@ -10,7 +10,7 @@
 //!       │ ◀── event cleo Unreachable, table … ───── │   stdout, whenever something has changed
 //! ```
 //! Ends by itself, with exit code 0 if everything took the expected course, and 1 after [`LIMIT`] at the latest. The
-//! intervals of the cluster are a fifth of the usual ones, so that it takes about 10 seconds and not 40.
+//! intervals of the cluster are a fifth of the usual ones, so that it takes about 7 seconds and not 40.
 #![expect(
     clippy::print_stdout,
     reason = "stdout is where people read how the members see each other"

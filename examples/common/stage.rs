@@ -28,7 +28,7 @@ struct Actor {
     /// It ends when this closes.
     orders: Option<ChildStdin>,
     address: Option<Address>,
-    /// Its table of members, as it says it.
+    /// Its table of members, by their names.
     table: String,
 }
 
@@ -100,9 +100,8 @@ impl Stage {
     /// Waits until these members and nobody else are Up, as each of them sees it.
     pub(crate) async fn until_all_up(&mut self, names: &[&str]) -> Result<(), Failure> {
         let is_up = |actor: &Actor| {
-            let mut rows: Vec<&str> = actor.table.split_whitespace().collect();
-            rows.sort_unstable();
-            rows.iter().copied().eq(names.iter().map(|name| format!("{name}=Up")))
+            let rows = actor.table.split_whitespace();
+            rows.eq(names.iter().map(|name| format!("{name}=Up")))
         };
         while !names.iter().all(|name| self.actors.get(*name).is_some_and(is_up)) {
             self.hear().await?;
@@ -128,7 +127,7 @@ impl Stage {
 
     /// Says how far the members had come.
     pub(crate) fn stuck(&self) -> Failure {
-        let tables = self.actors.iter().map(|(name, actor)| format!("\n  {name}:{}", actor.table));
+        let tables = self.actors.iter().map(|(name, actor)| format!("\n  {name}: {}", actor.table));
         Failure::run(format!("it takes too long; the members see{}", tables.collect::<String>()))
     }
 
@@ -163,8 +162,10 @@ impl Stage {
     async fn hear(&mut self) -> Result<(), Failure> {
         let Some((name, line)) = self.lines.1.recv().await else { return Ok(()) };
         let Some(actor) = self.actors.get_mut(&name) else { return Ok(()) };
-        let Some(line) = line else {
-            return Err(Failure::run(format!("{name} has ended before its time")));
+        let line = match line {
+            Some(line) => line,
+            None if actor.orders.is_none() => return Ok(()),
+            None => return Err(Failure::run(format!("{name} has ended before its time"))),
         };
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("at", address) => actor.address = Some(address.parse()?),
@@ -173,10 +174,12 @@ impl Stage {
                 self.events.push((told.0.to_owned(), told.1.to_owned()));
             }
             ("table", table) => {
-                actor.table = format!(" {table}");
+                let mut rows: Vec<&str> = table.split(' ').collect();
+                rows.sort_unstable();
+                actor.table = rows.join("  ");
                 if name == "ada" {
-                    let (at, table) = (self.began.elapsed().as_secs_f32(), table.replace('=', " "));
-                    println!("{at:5.1} s  {}", table.replace(' ', "  "));
+                    let at = self.began.elapsed().as_secs_f32();
+                    println!("{at:5.1} s  {}", actor.table.replace('=', " "));
                 }
             }
             _ => return Err(Failure::run(format!("{name} says `{line}`"))),

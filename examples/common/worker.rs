@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tellwire::codec::Bincode;
 use tellwire::membership::ClusterSettings;
+use tellwire::membership::downing::{Alone, KeepOldest};
 use tellwire::node::{Actor, Context, StartError};
 use tellwire::{ActorPath, Address, Node, Settings};
 use tellwire_json::Json;
@@ -56,7 +57,9 @@ pub(crate) async fn start_node(seed: Option<&Address>) -> Result<Node, StartErro
     // Nobody waits for a worker that was killed to be declared dead.
     settings.cluster.leave_timeout = Duration::from_secs(2);
     let node = Node::builder("WordCount").listen("tcp://127.0.0.1:0").settings(settings);
-    let node = node.cluster_settings(ClusterSettings::local());
+    // The coordinator is the oldest, and goes on alone if it must.
+    let node =
+        node.cluster_settings(ClusterSettings::local()).downing(KeepOldest::new(Alone::Keep));
     let node = node.require(REQUESTS).require(REPLIES);
     match seed {
         Some(seed) => node.seeds([seed]).start().await,
