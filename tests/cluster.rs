@@ -12,8 +12,10 @@ use common::{LONG, Net, event, until, within};
 use tellwire::event::NodeEvent;
 use tellwire::membership::downing::StableAfter;
 use tellwire::membership::event::{ClusterEvent, JoinRefusal, StopCause};
+use tellwire::membership::explain::JoinProgress;
 use tellwire::membership::machine::{self, Phase, RequestError};
 use tellwire::membership::member::{Member, MemberStatus};
+use tellwire::membership::reachability::ReachabilityStatus;
 use tellwire::membership::settings::{ClusterSettings, DetectorSettings};
 use tellwire::membership::state::ClusterState;
 use tellwire::node::cluster::{
@@ -52,7 +54,9 @@ over_both_networks! {
     incompatible_settings_are_refused_with_the_reason_on_both_sides,
     a_crashed_node_becomes_unreachable_is_downed_and_removed,
     a_node_restarted_at_its_address_gets_in_again_and_its_past_is_removed,
+    an_incarnation_is_given_up_as_soon_as_another_one_speaks_from_its_address,
     the_first_seed_rejoins_its_cluster_after_a_restart,
+    a_node_that_finds_no_seed_says_so_and_can_be_let_go,
     a_node_that_leaves_is_removed_without_any_downing,
     a_shutdown_leaves_first,
     a_subscriber_can_follow_the_state_from_its_snapshot,
@@ -166,6 +170,36 @@ async fn a_node_restarted_at_its_address_gets_in_again_and_its_past_is_removed(n
     cleo.cluster().when_up().await.unwrap();
     assert_eq!(events_about(&mut updates, &before).await.last().unwrap(), "Removed after Down");
     all_up(&[&ada, &bob, &cleo]).await;
+}
+
+async fn an_incarnation_is_given_up_as_soon_as_another_one_speaks_from_its_address(net: Net) {
+    let nodes = cluster(&net, 3).await;
+    let [ada, bob, cleo] = <[Node; 3]>::try_from(nodes).unwrap();
+    let (address, before) = (cleo.address(), cleo.unique_address());
+    let mut updates = ada.cluster().subscribe();
+    drop(cleo);
+    // It joins nothing, it only speaks.
+    let cleo = restart(&net, &address, &[]).await;
+    cleo.gossip(&ada.address(), b"").unwrap();
+    next_event(&mut updates, |event| matches!(event, ClusterEvent::Unreachable(_)).then_some(()))
+        .await;
+    let why = ada.cluster().explain().await.unwrap();
+    let accused = &why.accusations[0];
+    assert_eq!((&accused.subject, accused.status), (&before, ReachabilityStatus::Terminated));
+    all_up(&[&ada, &bob]).await;
+}
+
+async fn a_node_that_finds_no_seed_says_so_and_can_be_let_go(net: Net) {
+    let nobody = net.nobody();
+    let ada = quick(&net).seeds([nobody.address.clone()]).start().await.unwrap();
+    until("the node to join", || ada.cluster().phase() == Phase::Joining).await;
+    let why = ada.cluster().explain().await.unwrap();
+    let Some(JoinProgress::Asking { seeds, .. }) = &why.joining else { panic!("{why:?}") };
+    assert_eq!(*seeds, [nobody.address.clone()]);
+    assert!(why.to_string().contains(nobody.address.as_str()), "{why}");
+    let again = ada.cluster().join([ada.address()]).await;
+    assert_eq!(again, Err(JoinError::Refused(machine::JoinError::AlreadyJoining)));
+    assert!(ada.shutdown(LONG).await.has_left);
 }
 
 async fn the_first_seed_rejoins_its_cluster_after_a_restart(net: Net) {
@@ -286,6 +320,10 @@ async fn members_see_each_others_profiles(net: Net) {
     assert!(state.self_member().unwrap().profile().has_role("front"));
     let odd = quick(&net).roles(["no spaces, please"]).start().await;
     assert!(matches!(odd, Err(StartError::Profile(_))), "{odd:?}");
+    let mut settings = brisk();
+    settings.gossip_interval = Duration::ZERO;
+    let hasty = quick(&net).cluster_settings(settings).start().await;
+    assert!(matches!(hasty, Err(StartError::Cluster(_))), "{hasty:?}");
 }
 
 async fn an_explanation_names_who_holds_up_the_cluster(net: Net) {
