@@ -24,13 +24,15 @@
 //! # Ok(()) }
 //! ```
 
+mod updates;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub use self::updates::{ClusterUpdate, ClusterUpdates};
 use crate::address::{Address, UniqueAddress};
 use crate::membership::event::{ClusterEvent, JoinRefusal, StopCause};
 use crate::membership::explain::Explanation;
@@ -89,33 +91,6 @@ pub(crate) struct Ends {
     pub(crate) view: watch::Sender<View>,
     pub(crate) events: broadcast::Sender<Numbered>,
     pub(crate) inbox: Arc<Inbox>,
-}
-
-/// Is one item of a [`ClusterUpdates`] stream.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum ClusterUpdate {
-    /// The state to begin from: the first item, and again whenever the subscriber was too slow.
-    Snapshot {
-        /// The state; the events that follow are those after it.
-        state: ClusterState,
-        /// Events that were skipped since the item before; 0 at first.
-        missed: u64,
-    },
-    /// What happened next.
-    Event(ClusterEvent),
-}
-
-/// Streams what happens in the cluster: a snapshot first, then events in their order.
-#[derive(Debug)]
-pub struct ClusterUpdates {
-    view: watch::Receiver<View>,
-    /// None when the task had ended before the subscription.
-    events: Option<broadcast::Receiver<Numbered>>,
-    /// The snapshot that is yet to be given.
-    first: Option<ClusterUpdate>,
-    /// The number of the last event that was given, alone or in a snapshot.
-    last: u64,
 }
 
 /// Says that the task which keeps the membership is gone, with its node; nothing was changed.
@@ -288,12 +263,7 @@ impl Cluster {
     /// Subscribes to what happens in the cluster from now on; the state as it is comes first.
     #[must_use]
     pub fn subscribe(&self) -> ClusterUpdates {
-        // Subscribed before the snapshot is taken, so that nothing falls between them.
-        let events = self.shared.events.upgrade().map(|events| events.subscribe());
-        let view = self.shared.view.clone();
-        let mut updates = ClusterUpdates { view, events, first: None, last: 0 };
-        updates.first = Some(updates.snapshot(0));
-        updates
+        ClusterUpdates::new(self.shared.view.clone(), &self.shared.events)
     }
 
     /// Says why things are as they are: who has not seen what, what holds up convergence, when downing will decide.
@@ -359,36 +329,6 @@ impl View {
         // Who is on its way out has been Up if it has a number.
         let member = self.state.self_member().filter(|member| member.up_number().is_some())?;
         Some(Ok(member.clone()))
-    }
-}
-
-impl ClusterUpdates {
-    /// Waits for the next item; `None` when the node has stopped. Cancel safe.
-    pub async fn next(&mut self) -> Option<ClusterUpdate> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
-        loop {
-            match self.events.as_mut()?.recv().await {
-                // The snapshot shows it already.
-                Ok((number, _)) if number <= self.last => {}
-                Ok((number, event)) => {
-                    self.last = number;
-                    return Some(ClusterUpdate::Event(event));
-                }
-                Err(RecvError::Lagged(_)) => {
-                    let missed = self.view.borrow().last.saturating_sub(self.last);
-                    return Some(self.snapshot(missed));
-                }
-                Err(RecvError::Closed) => return None,
-            }
-        }
-    }
-
-    fn snapshot(&mut self, missed: u64) -> ClusterUpdate {
-        let view = self.view.borrow();
-        self.last = view.last;
-        ClusterUpdate::Snapshot { state: view.state.clone(), missed }
     }
 }
 
