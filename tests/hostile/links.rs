@@ -80,7 +80,7 @@ async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
     let big = Note { text: "x".repeat(60_000) };
     let mut accepted = 0;
     soon(async {
-        // The kernel takes some megabytes; what it does not take has to wait here.
+        // The kernel takes some hundred KiB; what it does not take has to wait here.
         while accepted < 2000 {
             match there.tell(&big) {
                 Ok(()) => accepted += 1,
@@ -106,7 +106,7 @@ fn is_stuck(target: &Target) -> bool {
     let snapshot = target.node.associations().remove(0);
     snapshot.queued_bytes >= 256 * KIB && {
         std::thread::yield_now();
-        target.node.stats().bytes_sent == before && before > MIB as u64
+        target.node.stats().bytes_sent == before && before > 64 * KIB as u64
     }
 }
 
