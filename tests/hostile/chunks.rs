@@ -30,7 +30,7 @@ async fn chunks_of_any_size_make_the_message_and_others_pass_between_them() {
 #[tokio::test]
 async fn a_broken_rule_of_chunks_closes_this_link_and_no_other() {
     let mut target = Target::start().await;
-    let mut bystander = Raw::join(&target.node, follower(1)).await;
+    let mut bystander = Raw::join(&target.node, follower(1_000)).await;
     let whole = body("whole");
     let first = chunk(1, Some(&whole), false, &whole[..9]);
     let of_kind = |kind| announced(whole.len(), kind, &whole[..9]);

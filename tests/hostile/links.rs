@@ -54,7 +54,7 @@ async fn a_flood_of_tiny_frames_does_not_stop_a_healthy_peer() {
         (6, Control::Ping { nonce: 1, received: 0 }.frame()),
     ] {
         let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
-        let mut raw = Raw::join(&target.node, Unique { address, uid: 1 }).await;
+        let mut raw = Raw::join(&target.node, Unique { address, uid: port }).await;
         let stop = Arc::clone(&stop);
         floods.push(tokio::spawn(async move {
             while !stop.load(Ordering::Relaxed) {
@@ -265,7 +265,7 @@ async fn strangers_that_come_and_go_leave_room_for_others() {
     .await;
     for port in 1..=64 {
         let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
-        let claims = Unique { address, uid: 1 };
+        let claims = Unique { address, uid: port };
         soon(async {
             // Room is made as soon as one of the earlier strangers is given up.
             loop {

@@ -23,7 +23,7 @@ async fn lengths() {
     let mut waiting = Vec::new();
     for port in 1..=64 {
         let address = format!("tcp://{}@127.0.0.1:{port}", raw::SYSTEM);
-        let mut raw = Raw::join(&target.node, Unique { address, uid: 1 }).await;
+        let mut raw = Raw::join(&target.node, Unique { address, uid: port }).await;
         raw.send(&note("before")).await;
         raw.send(&length).await;
         target.hears("before").await;

@@ -84,7 +84,7 @@ async fn a_payload_cut_at_any_length_is_undecodable() {
 #[tokio::test]
 async fn a_broken_rule_of_the_wire_closes_this_link_and_no_other() {
     let mut target = Target::start().await;
-    let mut bystander = Raw::join(&target.node, follower(1)).await;
+    let mut bystander = Raw::join(&target.node, follower(1_000)).await;
     let too_many = (1..=200).flat_map(|n| raw::define(n, &format!("{n:0>400}"))).collect();
     let literal = TextRef::Literal(NOTES);
     let not_utf8 = [&[0, 0, 0, 0, 2, 0xff, 0xfe][..], &[0; 40]].concat();
@@ -283,7 +283,7 @@ async fn a_panic_in_a_mailbox_or_codec_costs_its_message_alone() {
     let fuse = node.actor::<Note, _>("/user/fuse", async |_: Note, _: &mut _| {});
     let _fuse = fuse.accept::<Fuse>().spawn().expect("a free path");
     let mut raw = Raw::join(&target.node, chooser(1)).await;
-    let mut bystander = Raw::join(&target.node, follower(1)).await;
+    let mut bystander = Raw::join(&target.node, follower(1_000)).await;
     let cases = [
         ("/user/panics", NOTE, payload("ouch"), Reason::Panicked),
         ("/user/bomb", "bincode:hostile.v1.Bomb", Vec::new(), Reason::Panicked),
