@@ -4,11 +4,14 @@
 //! needs a new manifest. The serde attributes `flatten`, `tag`, `untagged`, `skip` and
 //! `skip_serializing_if` need a self-describing format and do not work here.
 
-use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
+use bincode::config::{Config, Configuration, Limit, LittleEndian, Varint, standard};
+use bincode::de::DecoderImpl;
+use bincode::de::read::SliceReader;
 use bincode::enc::write::Writer;
 use bincode::error::{DecodeError, EncodeError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use bincode::serde::BorrowedSerdeDecoder;
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::{Deserialize, Serialize};
 
 use super::guard::{Budget, Guard};
 use super::{Codec, CodecFault};
@@ -34,14 +37,34 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Bincode {
             return Err(CodecFault::TooLarge { limit: Self::MAX_BYTES });
         }
         let guard = Guard::new(Budget::for_input(bytes.len()));
-        let decoded = bincode::serde::seed_decode_from_slice(guard.seed(), bytes, CONFIG);
-        let (message, consumed) = guard.finish(decoded.map_err(|error| match error {
+        let mut decoder = Reader::from_slice(bytes, CONFIG, ());
+        let decoded = guard.seed().deserialize(decoder.as_deserializer());
+        let message = guard.finish(decoded.map_err(|error| match error {
             DecodeError::OtherString(reason) => reason,
             other => other.to_string(),
-        }))?;
-        match bytes.len().saturating_sub(consumed) {
-            0 => Ok(message),
-            extra => Err(CodecFault::Trailing { extra }),
+        }));
+        match (message, left(&mut decoder)) {
+            (Ok(message), 0) => Ok(message),
+            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
+            (Err(fault), left) => Err(fault.at_byte(bytes.len().saturating_sub(left))),
+        }
+    }
+}
+
+/// bincode's decoder of a slice.
+type Reader<'de, C> = BorrowedSerdeDecoder<'de, DecoderImpl<SliceReader<'de>, C, ()>>;
+
+/// Counts the bytes that were not read. The decoder does not tell, so they are read, as numbers of eight bytes: the
+/// first that is not whole is refused with the count of what it lacks.
+fn left<C: Config>(decoder: &mut Reader<'_, C>) -> usize {
+    let mut left = 0;
+    loop {
+        match f64::deserialize(decoder.as_deserializer()) {
+            Ok(_) => left += size_of::<f64>(),
+            Err(DecodeError::UnexpectedEnd { additional }) => {
+                return left + size_of::<f64>().saturating_sub(additional);
+            }
+            Err(_) => return left,
         }
     }
 }

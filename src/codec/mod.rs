@@ -129,6 +129,22 @@ impl CodecFault {
     pub fn decode(reason: impl fmt::Display) -> Self {
         Self::Decode(brief(reason))
     }
+
+    /// Adds to a [`Decode`](Self::Decode) at which byte of the message the format stopped; the other faults name
+    /// what they count.
+    #[must_use]
+    pub fn at_byte(self, offset: usize) -> Self {
+        match self {
+            Self::Decode(reason) => Self::Decode(format!("at byte {offset}: {reason}")),
+            Self::Encode(_)
+            | Self::Trailing { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyElements { .. }
+            | Self::TooLarge { .. }
+            | Self::Panicked
+            | Self::WrongType { .. } => self,
+        }
+    }
 }
 
 /// Tells which message could not be encoded or decoded, and why.
@@ -222,6 +238,13 @@ mod tests {
         let text = brief(format!("a\nb\u{1b}[2J{}", "ü".repeat(10_000)));
         assert!(text.len() <= BRIEF_BYTES + 8, "{} bytes", text.len());
         assert!(text.starts_with("a\u{fffd}b\u{fffd}[2Jü") && text.ends_with('…'), "{text}");
+    }
+
+    #[test]
+    fn only_a_refusal_is_said_to_be_at_a_byte() {
+        let refusal = CodecFault::decode("bad tag 7").at_byte(3);
+        assert_eq!(refusal, CodecFault::Decode("at byte 3: bad tag 7".to_owned()));
+        assert_eq!(CodecFault::TooDeep { limit: 1 }.at_byte(3), CodecFault::TooDeep { limit: 1 });
     }
 
     #[test]

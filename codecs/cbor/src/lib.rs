@@ -60,10 +60,12 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Cbor {
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = minicbor_serde::Deserializer::new(bytes);
-        let message = guard::deserialize(&mut deserializer, bytes.len())?;
-        match bytes.len().saturating_sub(deserializer.decoder().position()) {
-            0 => Ok(message),
-            extra => Err(CodecFault::Trailing { extra }),
+        let message = guard::deserialize(&mut deserializer, bytes.len());
+        let read = deserializer.decoder().position();
+        match (message, bytes.len().saturating_sub(read)) {
+            (Ok(message), 0) => Ok(message),
+            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
+            (Err(fault), _) => Err(fault.at_byte(read)),
         }
     }
 }

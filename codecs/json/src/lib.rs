@@ -39,7 +39,7 @@
 #![forbid(unsafe_code)]
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tellwire::codec::guard::{self, Budget};
 use tellwire::codec::{Codec, CodecFault};
 
@@ -56,7 +56,13 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Json {
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let message = guard::deserialize_within(&mut deserializer, budget(bytes.len()))?;
+        let message = match guard::deserialize_within(&mut deserializer, budget(bytes.len())) {
+            Ok(message) => message,
+            Err(fault) => {
+                let read = deserializer.into_iter::<IgnoredAny>().byte_offset();
+                return Err(fault.at_byte(read));
+            }
+        };
         // White space belongs to the grammar of JSON; anything else after the value does not.
         deserializer
             .end()

@@ -61,19 +61,23 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for MessagePack {
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-        let message = guard::deserialize(&mut deserializer, bytes.len())?;
+        let message = guard::deserialize(&mut deserializer, bytes.len());
+        let message = message.map_err(|fault| fault.at_byte(bytes.len() - left::<M>(bytes).0))?;
         // The deserializer does not tell where it stands; asked for more, it finds no marker at the
         // end, and fails differently or not at all anywhere else.
         match bool::deserialize(&mut deserializer) {
             Err(Error::InvalidMarkerRead(_)) => Ok(message),
-            _ => Err(CodecFault::Trailing { extra: behind_first(bytes)? }),
+            _ => match left::<IgnoredAny>(bytes) {
+                (extra, Ok(_)) => Err(CodecFault::Trailing { extra }),
+                (_, Err(fault)) => Err(fault),
+            },
         }
     }
 }
 
-/// Counts the bytes behind the first value, at the price of reading it again.
-fn behind_first(bytes: &[u8]) -> Result<usize, CodecFault> {
+/// Counts the bytes behind the first value, or behind where it went wrong, at the price of reading it again.
+fn left<M: DeserializeOwned>(bytes: &[u8]) -> (usize, Result<M, CodecFault>) {
     let mut deserializer = rmp_serde::Deserializer::new(bytes);
-    guard::deserialize::<IgnoredAny, _>(&mut deserializer, bytes.len())?;
-    Ok(deserializer.get_ref().len())
+    let message = guard::deserialize(&mut deserializer, bytes.len());
+    (deserializer.get_ref().len(), message)
 }

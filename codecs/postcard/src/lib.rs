@@ -61,10 +61,12 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
-        let message = guard::deserialize(&mut deserializer, bytes.len())?;
-        match deserializer.finalize().map_err(CodecFault::decode)? {
-            [] => Ok(message),
-            extra => Err(CodecFault::Trailing { extra: extra.len() }),
+        let message = guard::deserialize(&mut deserializer, bytes.len());
+        let left = deserializer.finalize().map_err(CodecFault::decode)?.len();
+        match (message, left) {
+            (Ok(message), 0) => Ok(message),
+            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
+            (Err(fault), left) => Err(fault.at_byte(bytes.len() - left)),
         }
     }
 }

@@ -72,7 +72,8 @@ impl<M: Message + Default> Codec<M> for Protobuf {
     }
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
-        M::decode(bytes).map_err(|error| fault(&error))
+        let mut left = bytes;
+        M::decode(&mut left).map_err(|error| fault(&error).at_byte(bytes.len() - left.len()))
     }
 }
 
