@@ -64,6 +64,9 @@ pub mod codec;
 pub mod event;
 mod frame;
 pub mod lane;
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod membership;
 pub mod node;
 pub mod path;

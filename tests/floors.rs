@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("node", 4),
     ("adapter", 5),
     ("testkit", 5),
+    ("fuzzing", 5),
 ];
 
 /// What a module of the machines' floors and below may not name.
