@@ -131,15 +131,15 @@ impl Dispatcher {
             ClusterFrame::Define(define) => self.dictionary.define(define.id, define.text)?,
             ClusterFrame::Gossip(pdu) => self.gossip(gate, pdu),
             ClusterFrame::Tell(header, payload) => {
-                self.tally.tells += 1;
                 self.identify(gate);
                 self.tell(&header, payload)?;
+                self.tally.tells += 1;
             }
             ClusterFrame::Reply(header, payload) => {
-                self.tally.replies += 1;
                 let wire_name = self.dictionary.resolve(header.manifest)?;
                 let answer = Answer::Reply { wire_name, payload };
                 self.peer.answer(header.correlation, answer);
+                self.tally.replies += 1;
             }
             ClusterFrame::Chunk(header, bytes) => {
                 if let Some((kind, body)) = self.reassembly.add(header, bytes)? {

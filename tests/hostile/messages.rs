@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tellwire::event::Reason;
-use tellwire::node::Observed;
+use tellwire::node::{Delivery, Observed};
 use tellwire::wire::{FrameKind, TellHeader, TextRef};
+use tokio::sync::mpsc;
 use tracing::span;
 
 use crate::raw::{self, Control, PATIENCE, Raw, chooser, follower, soon};
@@ -79,6 +80,27 @@ async fn a_payload_cut_at_any_length_is_undecodable() {
     let letter = target.dead_letter().await;
     assert_eq!((letter.count, letter.manifest.as_deref()), (1, Some(NOTE)));
     assert!(letter.detail.is_some());
+}
+
+#[tokio::test]
+async fn dead_letters_before_a_broken_rule_are_not_lost() {
+    let target = Target::start().await;
+    let (full, _held) = mpsc::channel::<Delivery<Note>>(1);
+    let (gone, _) = mpsc::channel::<Delivery<Note>>(1);
+    target.node.register::<Note, _>("/user/full", full).expect("a free path");
+    target.node.register::<Note, _>("/user/gone", gone).expect("a free path");
+    let names = [raw::define(1, "/user/full"), raw::define(2, "/user/gone"), raw::define(3, NOTE)];
+    let tells = |to| raw::tell_by_id(to, 3, &payload("x")).repeat(5);
+    let undefined = TellHeader::new(TextRef::Literal("/user/full"), raw::id(999));
+    let rest = [tells(1), tells(2), raw::tell_with(&undefined, &payload("x"))];
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    raw.send(&[names.concat(), rest.concat()].concat()).await;
+    raw.ended().await;
+    let stats = target.node.stats();
+    assert_eq!((stats.tells_received, stats.delivered), (10, 1));
+    assert_eq!((target.dead(Reason::MailboxFull), target.dead(Reason::MailboxGone)), (4, 5));
+    assert_eq!(stats.dead_letters_total(), 9);
+    target.serves_a_healthy_peer().await;
 }
 
 #[tokio::test]
