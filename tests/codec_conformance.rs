@@ -3,12 +3,64 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tellwire::codec::{Bincode, Codec, CodecFault};
-use tellwire::testkit::codec::{Gap, conforms, message_conforms};
+use tellwire::testkit::codec::{
+    Gap, conforms, conforms_within, message_conforms, message_conforms_within,
+};
+use tellwire_cbor::Cbor;
 use tellwire_json::Json;
+use tellwire_messagepack::MessagePack;
+use tellwire_postcard::Postcard;
+use tellwire_protobuf::Protobuf;
+
+/// Counts the heap of this thread.
+fn heap(run: &mut dyn FnMut()) -> usize {
+    usize::try_from(allocation_counter::measure(run).bytes_max).unwrap_or(usize::MAX)
+}
 
 #[test]
-fn bincode_conforms() {
-    conforms::<Bincode>(&[Gap::SelfDescription]);
+fn bincode_conforms_and_holds_little() {
+    conforms_within::<Bincode>(&[Gap::SelfDescription], heap);
+}
+
+#[test]
+fn json_holds_little() {
+    conforms_within::<Json>(&[Gap::NonFinite, Gap::NestedOptions, Gap::StructuredKeys], heap);
+}
+
+#[test]
+fn postcard_holds_little() {
+    conforms_within::<Postcard>(&[Gap::SelfDescription], heap);
+}
+
+#[test]
+fn messagepack_holds_little() {
+    conforms_within::<MessagePack>(&[Gap::NestedOptions], heap);
+}
+
+#[test]
+fn cbor_holds_little() {
+    conforms_within::<Cbor>(&[Gap::NestedOptions], heap);
+}
+
+#[test]
+fn protobuf_holds_little() {
+    let tree =
+        |inner| Tree { name: "té".to_owned(), bytes: vec![7; 300], numbers: vec![1], inner };
+    let messages = [tree(vec![tree(Vec::new()), Tree::default()])];
+    message_conforms_within::<Protobuf, _>(&messages, &[Gap::Framing], heap);
+}
+
+/// Is a message of Protocol Buffers that holds others like it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Tree {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    bytes: Vec<u8>,
+    #[prost(uint64, repeated, tag = "3")]
+    numbers: Vec<u64>,
+    #[prost(message, repeated, tag = "4")]
+    inner: Vec<Tree>,
 }
 
 #[test]
@@ -91,6 +143,17 @@ flawed!(Latin, |message, out| Bincode::encode(message, out), |bytes| {
         outcome => outcome,
     }
 });
+
+flawed!(Wasteful, |message, out| Bincode::encode(message, out), |bytes| {
+    drop(std::hint::black_box(vec![0_u8; 5 << 20]));
+    Bincode::decode(bytes)
+});
+
+#[test]
+#[should_panic(expected = "held 52")]
+fn a_codec_that_wastes_memory_is_found() {
+    message_conforms_within::<Wasteful, _>(&["tea".to_owned()], &[], heap);
+}
 
 #[test]
 #[should_panic(expected = "overwrote what was there")]

@@ -11,11 +11,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::SerdeCodec;
 use super::odd::{
     Claim, Nested, NestedFields, NestedLists, NestedMaps, NestedOptions, NestedVariants,
 };
 use super::zoo::{Less, More};
+use super::{Meter, SerdeCodec};
 use crate::codec::{Codec, CodecFault};
 
 /// Holds one encoded message, and how to decode it.
@@ -48,8 +48,8 @@ impl Sample {
 }
 
 /// Decodes everything derived from the samples, as their own type and as every other.
-pub(super) fn survives(samples: Vec<Sample>) {
-    watched(move |watch| {
+pub(super) fn survives(samples: Vec<Sample>, meter: Meter) {
+    watched(meter, move |watch| {
         for sample in &samples {
             for (at, bytes) in mutations(&sample.bytes).enumerate() {
                 watch.decode(sample, &bytes);
@@ -66,17 +66,24 @@ pub(super) fn survives(samples: Vec<Sample>) {
     });
 }
 
+/// Decodes each sample by itself.
+pub(super) fn costs_little(samples: Vec<Sample>, meter: Meter) {
+    watched(meter, move |watch| {
+        samples.iter().for_each(|sample| watch.decode(sample, &sample.bytes));
+    });
+}
+
 /// Refuses nests that are deeper than any honest message, and carries those that are not.
-pub(super) fn nests<C: SerdeCodec>() {
-    nest::<C, NestedVariants>();
-    nest::<C, NestedOptions>();
-    nest::<C, NestedLists>();
-    nest::<C, NestedMaps>();
-    nest::<C, NestedFields>();
+pub(super) fn nests<C: SerdeCodec>(meter: Meter) {
+    nest::<C, NestedVariants>(meter);
+    nest::<C, NestedOptions>(meter);
+    nest::<C, NestedLists>(meter);
+    nest::<C, NestedMaps>(meter);
+    nest::<C, NestedFields>(meter);
 }
 
 /// Survives a nest in a field that the type does not know.
-pub(super) fn unknown_fields<C: SerdeCodec>() {
+pub(super) fn unknown_fields<C: SerdeCodec>(meter: Meter) {
     let inner = NestedLists::levels(4);
     let (inner, outer) = (encoded::<C, _>(&inner), encoded::<C, _>(&More { kept: 7, more: inner }));
     let Some(at) = outer.windows(inner.len()).rposition(|window| window == inner) else { return };
@@ -84,7 +91,7 @@ pub(super) fn unknown_fields<C: SerdeCodec>() {
     let (head, tail) =
         (outer.get(..at).unwrap_or_default(), outer.get(at + inner.len()..).unwrap_or_default());
     let attacks = [wrap.repeated(), wrap.unfinished()].map(|deep| [head, &deep, tail].concat());
-    watched(move |watch| {
+    watched(meter, move |watch| {
         for bytes in attacks {
             watch.decode(&Sample::new::<C, Less>(Vec::new()), &bytes);
             watch.decode(&Sample::new::<C, More>(Vec::new()), &bytes);
@@ -93,7 +100,7 @@ pub(super) fn unknown_fields<C: SerdeCodec>() {
 }
 
 /// Refuses lists that claim more elements than their bytes can hold.
-pub(super) fn claims<C: SerdeCodec>() {
+pub(super) fn claims<C: SerdeCodec>(meter: Meter) {
     for claimed in [1 << 20, u32::MAX as usize, 1 << 36, 1 << 48, usize::MAX] {
         let mut bytes = Vec::new();
         // A format may refuse to write what it could not read.
@@ -102,7 +109,7 @@ pub(super) fn claims<C: SerdeCodec>() {
         }
         for tail in [&[][..], &[1], &[1; 100]] {
             let bytes = [&bytes[..], tail].concat();
-            watched(move |watch| {
+            watched(meter, move |watch| {
                 watch.decode(&Sample::new::<C, Vec<u64>>(Vec::new()), &bytes);
                 watch.decode(&Sample::new::<C, Vec<String>>(Vec::new()), &bytes);
                 watch.decode(&Sample::new::<C, HashMap<u64, u64>>(Vec::new()), &bytes);
@@ -116,13 +123,18 @@ pub(super) fn claims<C: SerdeCodec>() {
     }
 }
 
-fn nest<C: SerdeCodec + Codec<N>, N: Nested>() {
+fn nest<C: SerdeCodec + Codec<N>, N: Nested>(meter: Meter) {
     let name = type_name::<N>();
     let shallow = <C as Codec<N>>::decode(&encoded::<C, N>(&N::levels(SHALLOW)));
     assert!(shallow.is_ok(), "{SHALLOW} levels of {name} were refused: {:?}", shallow.err());
     let Some(wrap) = Wrap::of::<C, N>() else { return };
     for bytes in [wrap.repeated(), wrap.unfinished()] {
-        let decode = move || <C as Codec<N>>::decode(&bytes).err();
+        let decode = move || {
+            let mut fault = None;
+            let decode = || fault = <C as Codec<N>>::decode(&bytes).err();
+            is_small(name, &bytes, measured(meter, decode));
+            fault
+        };
         let fault = thread::Builder::new().stack_size(STACK).spawn(decode).map(|run| run.join());
         assert!(
             matches!(fault, Ok(Ok(Some(CodecFault::TooDeep { .. })))),
@@ -234,9 +246,10 @@ impl Noise {
 }
 
 /// Runs decodings aside, so that one that hangs can be named.
-fn watched(run: impl FnOnce(&Watch) + Send + 'static) {
+fn watched(meter: Meter, run: impl FnOnce(&Watch) + Send + 'static) {
     let (progress, current) = channel();
-    let worker = thread::Builder::new().stack_size(STACK).spawn(move || run(&Watch { progress }));
+    let watch = Watch { progress, meter };
+    let worker = thread::Builder::new().stack_size(STACK).spawn(move || run(&watch));
     let worker = worker.unwrap_or_else(|error| panic!("no thread for the run: {error}"));
     let mut last = None;
     loop {
@@ -254,6 +267,7 @@ fn watched(run: impl FnOnce(&Watch) + Send + 'static) {
 /// Names what is about to be decoded, and measures it.
 struct Watch {
     progress: Sender<(&'static str, Vec<u8>)>,
+    meter: Meter,
 }
 
 impl Watch {
@@ -264,12 +278,33 @@ impl Watch {
         // A machine that is busy elsewhere makes one run slow, not three.
         let is_fast = (0..3).any(|_| {
             let begun = Instant::now();
-            let outcome = catch_unwind(AssertUnwindSafe(|| (target.decode)(bytes)));
-            assert!(outcome.is_ok(), "{} panicked on {:x?}", target.name, brief(bytes));
-            begun.elapsed() <= PATIENCE
+            let decode = || drop((target.decode)(bytes));
+            let peak = catch_unwind(AssertUnwindSafe(|| measured(self.meter, decode)));
+            let took = begun.elapsed();
+            match peak {
+                Ok(peak) => is_small(target.name, bytes, peak),
+                Err(_) => panic!("{} panicked on {:x?}", target.name, brief(bytes)),
+            }
+            took <= PATIENCE
         });
         assert!(is_fast, "{} took more than {PATIENCE:?} for {:x?}", target.name, brief(bytes));
     }
+}
+
+/// Gives the most heap that a run held at one time.
+fn measured(meter: Meter, run: impl FnOnce()) -> usize {
+    let mut run = Some(run);
+    meter(&mut || {
+        if let Some(run) = run.take() {
+            run();
+        }
+    })
+}
+
+/// Checks what decoding may hold, however much the input claims.
+fn is_small(name: &str, bytes: &[u8], peak: usize) {
+    let limit = 4 * bytes.len() + HEAP_BYTES;
+    assert!(peak <= limit, "{name} held {peak} bytes, not {limit}, for {:x?}", brief(bytes));
 }
 
 fn brief(bytes: &[u8]) -> &[u8] {
@@ -284,6 +319,9 @@ const NEST_BYTES: usize = 60_000;
 
 /// The stack of a thread as the standard library starts it, in bytes.
 const STACK: usize = 2 << 20;
+
+/// What decoding may hold beside 4 times its input, in bytes.
+const HEAP_BYTES: usize = 4 << 20;
 
 /// Bounds the places at which one message is altered.
 const PLACES: usize = 256;

@@ -5,8 +5,9 @@
 //! does the same with the messages of a codec that brings its own types.
 //!
 //! Everything must end as a value or as a [`CodecFault`]: a panic, an input that takes longer than
-//! its length justifies, or a value that comes back different fails the run. An overflowing stack or
-//! an allocation of a claimed length aborts the whole test program, which is the finding.
+//! its length justifies, or a value that comes back different fails the run, and so does memory out
+//! of proportion where [`conforms_within`] measures it. An overflowing stack or an allocation of a
+//! claimed length aborts the whole test program, which is the finding.
 //!
 //! ```
 //! use tellwire::codec::Bincode;
@@ -18,7 +19,7 @@
 use std::any::type_name;
 use std::fmt::Debug;
 
-use self::hostile::{Sample, claims, nests, survives, unknown_fields};
+use self::hostile::{Sample, claims, costs_little, nests, survives, unknown_fields};
 use self::odd::{Nested, NestedLists};
 use self::zoo::{
     Blob, Choices, Floats, Less, Maps, More, NestedChoices, Numbers, SelfDescribed, Shapes,
@@ -52,11 +53,38 @@ pub enum Gap {
     Framing,
 }
 
-/// Runs every check on a codec built on serde, except for its gaps.
+/// Runs what it is given, once, and gives the most bytes of heap that the running thread held meanwhile.
+///
+/// Only a program can choose its allocator, so the one that counts is the caller's: the crate `allocation-counter`
+/// brings one that counts thread by thread.
+///
+/// ```no_run
+/// use tellwire::codec::Bincode;
+/// use tellwire::testkit::codec::{Gap, conforms_within};
+///
+/// fn heap(run: &mut dyn FnMut()) -> usize {
+///     usize::try_from(allocation_counter::measure(run).bytes_max).unwrap_or(usize::MAX)
+/// }
+///
+/// conforms_within::<Bincode>(&[Gap::SelfDescription], heap);
+/// ```
+pub type Meter = fn(run: &mut dyn FnMut()) -> usize;
+
+/// Runs every check on a codec built on serde, except for its gaps; memory is not measured.
 ///
 /// # Panics
 /// Fails by panicking, naming the message type and what went wrong.
 pub fn conforms<C: SerdeCodec + 'static>(gaps: &[Gap]) {
+    conforms_within::<C>(gaps, unmeasured);
+}
+
+/// Runs every check on a codec built on serde, except for its gaps, and measures each decoding.
+///
+/// The peak may be 4 times the input plus 4 MiB, whatever the input is.
+///
+/// # Panics
+/// Fails by panicking, naming the message type and what went wrong.
+pub fn conforms_within<C: SerdeCodec + 'static>(gaps: &[Gap], meter: Meter) {
     let mut samples = plain_samples::<C>();
     let mut keep = |gap, sample: Result<Sample, String>| match (gaps.contains(&gap), sample) {
         (false, Ok(sample)) => samples.push(sample),
@@ -69,23 +97,35 @@ pub fn conforms<C: SerdeCodec + 'static>(gaps: &[Gap]) {
     keep(Gap::StructuredKeys, round_trip::<C, _>(&StructuredKeys::one()));
     keep(Gap::SelfDescription, round_trip::<C, _>(&SelfDescribed::some()));
     keep(Gap::SelfDescription, dropped_field::<C>());
-    large_messages_return::<C>();
+    costs_little(large_samples::<C>(), meter);
     for sample in &samples {
         is_framed(sample);
     }
     invalid_text_is_refused::<C>();
     faulty::are_contained::<C>();
-    nests::<C>();
-    claims::<C>();
-    unknown_fields::<C>();
-    survives(samples);
+    nests::<C>(meter);
+    claims::<C>(meter);
+    unknown_fields::<C>(meter);
+    survives(samples, meter);
 }
 
-/// Runs the checks that need no types of their own, on messages that the codec carries.
+/// Runs the checks that need no types of their own, on messages that the codec carries; memory is not measured.
 ///
 /// # Panics
 /// Fails by panicking, naming the message and what went wrong.
 pub fn message_conforms<C: Codec<M>, M: PartialEq + Debug>(messages: &[M], gaps: &[Gap]) {
+    message_conforms_within::<C, M>(messages, gaps, unmeasured);
+}
+
+/// Runs the checks that need no types of their own, and measures each decoding as [`conforms_within`] does.
+///
+/// # Panics
+/// Fails by panicking, naming the message and what went wrong.
+pub fn message_conforms_within<C: Codec<M>, M: PartialEq + Debug>(
+    messages: &[M],
+    gaps: &[Gap],
+    meter: Meter,
+) {
     let samples: Vec<_> = messages.iter().map(kept::<C, M>).collect();
     if gaps.contains(&Gap::Framing) {
         let is_gap = samples.iter().any(Sample::has_other_end);
@@ -93,7 +133,13 @@ pub fn message_conforms<C: Codec<M>, M: PartialEq + Debug>(messages: &[M], gaps:
     } else {
         samples.iter().for_each(is_framed);
     }
-    survives(samples);
+    survives(samples, meter);
+}
+
+/// Runs without looking.
+fn unmeasured(run: &mut dyn FnMut()) -> usize {
+    run();
+    0
 }
 
 fn plain_samples<C: SerdeCodec>() -> Vec<Sample> {
@@ -142,12 +188,14 @@ fn dropped_field<C: SerdeCodec>() -> Result<Sample, String> {
 }
 
 /// Carries messages that are long, or have many elements, and cost no more than that.
-fn large_messages_return<C: SerdeCodec>() {
-    kept::<C, String>(&"ü".repeat(1 << 19));
-    kept::<C, Blob>(&Blob(vec![0xa5; 1 << 20]));
-    kept::<C, Vec<u8>>(&vec![1; 200_000]);
-    kept::<C, Vec<u128>>(&vec![1; 50_000]);
-    kept::<C, Vec<String>>(&vec![String::new(); 50_000]);
+fn large_samples<C: SerdeCodec>() -> Vec<Sample> {
+    vec![
+        kept::<C, String>(&"ü".repeat(1 << 19)),
+        kept::<C, Blob>(&Blob(vec![0xa5; 1 << 20])),
+        kept::<C, Vec<u8>>(&vec![1; 200_000]),
+        kept::<C, Vec<u128>>(&vec![1; 50_000]),
+        kept::<C, Vec<String>>(&vec![String::new(); 50_000]),
+    ]
 }
 
 /// Refuses every beginning of a message, and everything that goes on behind one.
