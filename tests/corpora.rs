@@ -1,6 +1,7 @@
 //! Replays the corpora of the fuzz targets, so that every test run reads what fuzzing once found.
 
 #[path = "fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "a library where the fuzz targets use it")]
 mod fuzz;
 
 use std::path::{Path, PathBuf};
@@ -48,7 +49,9 @@ fn every_seed_of_a_codec_is_a_message() {
 fn every_cut_seed_keeps_the_promises() {
     for (name, target) in TARGETS.iter().filter(|(name, _)| *name != "association") {
         for seed in seeds(name) {
-            (0..seed.len()).for_each(|length| drop(run(*target, &seed[..length])));
+            for length in 0..seed.len() {
+                run(*target, &seed[..length]);
+            }
         }
     }
 }
@@ -57,10 +60,11 @@ fn every_cut_seed_keeps_the_promises() {
 fn the_node_under_fuzz_hears_every_caller() {
     let (name, target) = TARGETS.iter().find(|(name, _)| *name == "association").expect("a target");
     let links = seeds(name);
-    let heard = links.iter().find(|link| run(*target, link) == Verdict::Accepted);
-    let heard = heard.expect("a link that delivers");
+    // The others bring a handshake of their own, which is only good once.
+    let links: Vec<_> = links.iter().filter(|link| link.first() == Some(&0)).collect();
     for turn in 0..500 {
-        assert_eq!(run(*target, heard), Verdict::Accepted, "turn {turn}");
+        let is_heard = |link: &&&Vec<u8>| run(*target, link) == Verdict::Accepted;
+        assert!(links.iter().filter(is_heard).count() > 5, "turn {turn}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 use tellwire::codec::{Bincode, Codec};
@@ -64,6 +65,8 @@ impl Stage {
             heard += length;
         }
         assert!(heard <= 1024 + 8 * frames.len(), "{heard} bytes in answer to {}", frames.len());
+        // The node gives its caller up, and so forgets it when there are too many.
+        tokio::time::sleep(2 * GIVE_UP_AFTER).await;
         let after = self.node.stats();
         accounts_for_everything(&before, &after);
         let is_heard = is_sent && after.delivered > before.delivered;
@@ -100,6 +103,8 @@ fn accounts_for_everything(before: &Stats, after: &Stats) {
 async fn node(network: &InProcessNetwork) -> Node {
     let mut settings = Settings::default();
     settings.inbound.max_peers = 64;
+    settings.association.give_up_after = GIVE_UP_AFTER;
+    settings.association.backoff_min = 100 * GIVE_UP_AFTER;
     let builder = Node::builder(SYSTEM).listen(NODE).transport(network.clone());
     let node = builder.settings(settings).codecs(LETTERS).gossip(Ears).start().await;
     let node = node.expect("a node in memory");
@@ -156,5 +161,7 @@ thread_local! {
     static STAGE: Stage = Stage::new();
 }
 
+/// The shortest there is.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(10);
 const SYSTEM: &str = "Fuzz";
 const NODE: &str = "mem://node:5";
