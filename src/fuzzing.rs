@@ -27,6 +27,7 @@ pub fn read(raw: RawFrame<'_>) -> Result<(), impl Error + use<>> {
         | ClusterFrame::Tell(..)
         | ClusterFrame::Reply(..)
         | ClusterFrame::Define(_)
+        | ClusterFrame::Chunk(..)
         | ClusterFrame::Unknown => {}
     }
     Ok::<_, FrameFault>(())
