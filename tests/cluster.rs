@@ -195,7 +195,7 @@ async fn a_node_that_finds_no_seed_says_so_and_can_be_let_go(net: Net) {
     until("the node to join", || ada.cluster().phase() == Phase::Joining).await;
     let why = ada.cluster().explain().await.unwrap();
     let Some(JoinProgress::Asking { seeds, .. }) = &why.joining else { panic!("{why:?}") };
-    assert_eq!(*seeds, [nobody.address.clone()]);
+    assert_eq!(seeds.as_slice(), std::slice::from_ref(&nobody.address));
     assert!(why.to_string().contains(nobody.address.as_str()), "{why}");
     let again = ada.cluster().join([ada.address()]).await;
     assert_eq!(again, Err(JoinError::Refused(machine::JoinError::AlreadyJoining)));
