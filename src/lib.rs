@@ -63,10 +63,10 @@ mod association;
 pub mod codec;
 pub mod event;
 mod frame;
-pub mod lane;
 #[cfg(feature = "testkit")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod lane;
 pub mod membership;
 pub mod node;
 pub mod path;

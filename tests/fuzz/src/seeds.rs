@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tellwire::codec::{Bincode, Codec, RemoteMessage, encode};
+use tellwire::membership::ClusterId;
 use tellwire::membership::exchange::{Envelope, Status, Version};
 use tellwire::membership::gossip::{Gossip, GossipForm, OwnMark, RemovalTime};
-use tellwire::membership::pdu::{self, Beat, MembershipPdu, SettingsCheck, SharedSettings};
+use tellwire::membership::pdu::{self, Admission, Beat, MembershipPdu, SharedSettings};
 use tellwire::membership::profile::{Label, Profile};
 use tellwire::wire::{
     ChunkHeader, ChunkStart, Define, Extensions, FrameKind, ReplyHeader, TellHeader, TextId,
@@ -113,14 +114,15 @@ fn gossip() -> Vec<Vec<u8>> {
     let settings = SharedSettings::try_from(shared).expect("few settings");
     let names = vec![label("codec")];
     let profile = Profile::default().with_roles([label("web")]).expect("few roles");
-    let beat = Beat { from: from(), sequence: 3, sent: 300 };
+    let (cluster, declined) = (ClusterId::new(300), Admission::Incompatible { names });
+    let beat = Beat { from: from(), cluster, sequence: 3 };
     let version = Version::of(&state());
     let mut pdus = vec![
-        MembershipPdu::InitJoin { from: from(), settings },
-        MembershipPdu::InitJoinAck { from: from(), check: SettingsCheck::Incompatible { names } },
+        MembershipPdu::InitJoin { from: from(), cluster: Some(cluster), settings },
+        MembershipPdu::InitJoinAck { from: from(), cluster, admission: declined },
         MembershipPdu::InitJoinNack { from: from() },
-        MembershipPdu::Join { from: from(), profile },
-        MembershipPdu::Status(Status { from: from(), version }),
+        MembershipPdu::Join { from: from(), cluster, profile },
+        MembershipPdu::Status(Status { from: from(), cluster, version }),
         MembershipPdu::Heartbeat(beat.clone()),
         MembershipPdu::HeartbeatReply(beat),
         MembershipPdu::Leave { node: from() },
@@ -128,8 +130,8 @@ fn gossip() -> Vec<Vec<u8>> {
     ];
     for state in states() {
         let gossip = Box::new(GossipForm::from(&state));
-        pdus.push(MembershipPdu::Welcome { from: from(), gossip: gossip.clone() });
-        pdus.push(MembershipPdu::Gossip(Envelope { from: node(2), to: from(), gossip }));
+        pdus.push(MembershipPdu::Welcome { from: from(), cluster, gossip: gossip.clone() });
+        pdus.push(MembershipPdu::Gossip(Envelope { from: node(2), to: from(), cluster, gossip }));
     }
     let spell = |pdu: &MembershipPdu| {
         let mut out = Vec::new();
