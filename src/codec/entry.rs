@@ -7,7 +7,7 @@
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 
-use super::macros::{assert_codec_name, assert_manifest};
+use super::macros::{Upgrade, assert_codec_name, assert_manifest};
 use super::{Codec, CodecError, CodecFault, RemoteMessage, contain};
 
 /// Points to the place in the source where a message type was registered.
@@ -57,9 +57,13 @@ impl fmt::Display for Origin {
 }
 
 /// Decodes one manifest in one format into one Rust type.
+#[derive(Clone, Copy)]
 pub struct CodecEntry {
     manifest: &'static str,
     codec: &'static str,
+    schema: Option<u64>,
+    /// The format's place in the list of its manifest.
+    rank: u8,
     origin: Origin,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
@@ -67,22 +71,62 @@ pub struct CodecEntry {
 }
 
 impl CodecEntry {
-    /// Creates the entry of a message type.
+    /// Creates the entry of a message type in the format in which it is sent.
     ///
     /// A manifest or format name outside its grammar is a compile error.
     #[must_use]
     pub const fn new<M: RemoteMessage>(origin: Origin) -> Self {
         const { assert_manifest(M::MANIFEST) };
-        const { assert_codec_name(<M::Codec as Codec<M>>::NAME) };
+        Self::reading::<M, M::Codec, ()>(M::MANIFEST, origin).with_schema(M::SCHEMA)
+    }
+
+    /// Creates the entry that decodes an `O` and converts it along `V`.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn reading<O, C, V>(manifest: &'static str, origin: Origin) -> Self
+    where
+        O: 'static,
+        C: Codec<O>,
+        V: Upgrade<O>,
+    {
+        const { assert_codec_name(C::NAME) };
         Self {
-            manifest: M::MANIFEST,
-            codec: <M::Codec as Codec<M>>::NAME,
+            manifest,
+            codec: C::NAME,
+            schema: None,
+            rank: 0,
             origin,
-            type_id: TypeId::of::<M>,
-            type_name: type_name::<M>,
-            decode: decode_into_slot::<M, M::Codec>,
+            type_id: TypeId::of::<V::Last>,
+            type_name: type_name::<V::Last>,
+            decode: decode_into_slot::<O, C, V>,
         }
     }
+
+    /// Sets the schema hash; none is not compared.
+    #[must_use]
+    pub const fn with_schema(mut self, schema: Option<u64>) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Sets the format's place in the list of its manifest; the one at 0 sends.
+    #[must_use]
+    pub const fn with_rank(mut self, rank: u8) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// Fills the tables that [`concat`](super::macros::concat) makes; decodes nothing.
+    pub(super) const PLACEHOLDER: Self = Self {
+        manifest: "",
+        codec: "",
+        schema: None,
+        rank: 0,
+        origin: Origin::new("", 0, ""),
+        type_id: TypeId::of::<()>,
+        type_name: type_name::<()>,
+        decode: |_, _| Ok(()),
+    };
 
     /// Returns the manifest.
     #[must_use]
@@ -100,6 +144,18 @@ impl CodecEntry {
     #[must_use]
     pub fn wire_name(&self) -> String {
         format!("{}:{}", self.codec, self.manifest)
+    }
+
+    /// Returns the schema hash of the manifest; none is not compared.
+    #[must_use]
+    pub const fn schema(&self) -> Option<u64> {
+        self.schema
+    }
+
+    /// Returns the format's place in the list of its manifest; the one at 0 sends.
+    #[must_use]
+    pub const fn rank(&self) -> u8 {
+        self.rank
     }
 
     /// Returns where the type was registered.
@@ -132,6 +188,14 @@ impl CodecEntry {
             .map_err(|fault| CodecError { manifest: self.manifest, codec: self.codec, fault })
     }
 
+    /// Spells the entry for peers and for the fingerprint; `accepted` has the grammar.
+    pub(super) fn line(&self) -> String {
+        match self.schema {
+            Some(schema) => format!("{} {schema:016x}\n", self.wire_name()),
+            None => format!("{}\n", self.wire_name()),
+        }
+    }
+
     /// Orders entries for the registry, and finds them by the two halves of a wire name.
     pub(super) fn key(&self) -> (&'static str, &'static str) {
         (self.codec, self.manifest)
@@ -159,18 +223,16 @@ impl fmt::Debug for CodecEntry {
     }
 }
 
-inventory::collect!(CodecEntry);
-
 /// Decodes into an `Option<M>` behind the `Any`, so that erasing `M` needs no allocation.
 type ErasedDecode = fn(&[u8], &mut dyn Any) -> Result<(), CodecFault>;
 
 /// Leaves a slot of another type empty, which the caller, who knows that type's name, reports.
-fn decode_into_slot<M: 'static, C: Codec<M>>(
+fn decode_into_slot<O, C: Codec<O>, V: Upgrade<O>>(
     bytes: &[u8],
     slot: &mut dyn Any,
 ) -> Result<(), CodecFault> {
-    if let Some(slot) = slot.downcast_mut::<Option<M>>() {
-        *slot = Some(C::decode(bytes)?);
+    if let Some(slot) = slot.downcast_mut::<Option<V::Last>>() {
+        *slot = Some(V::upgrade(C::decode(bytes)?));
     }
     Ok(())
 }

@@ -16,15 +16,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
 
+pub(crate) use self::accepted::{Accepted, ListFault};
 pub use self::bincode::Bincode;
+pub use self::encoding::Encoding;
 pub use self::entry::{CodecEntry, Origin};
+pub(crate) use self::registry::Mismatch;
 pub use self::registry::{CodecRegistry, DecodeError, RegistryError};
 
 pub mod guard;
+pub mod schema;
 
 pub(crate) mod macros;
 
+mod accepted;
 mod bincode;
+mod encoding;
 mod entry;
 mod registry;
 
@@ -36,8 +42,18 @@ pub trait RemoteMessage: Sized + Send + 'static {
     /// Names the type on the wire: 1 to 200 bytes of `[A-Za-z0-9._-]` with a version segment, such
     /// as `shop.v1.AddItem`.
     const MANIFEST: &'static str;
-    /// Selects the format in which the type is sent.
+    /// Selects the format in which the type is sent, where the peer accepts it.
     type Codec: Codec<Self>;
+    /// Hashes the type's shape, so that two nodes whose types differ behind the manifest notice;
+    /// none is not compared.
+    const SCHEMA: Option<u64> = None;
+    /// Lists the ways to send the type: its versions, the newest first, each in its formats, the
+    /// preferred one first.
+    ///
+    /// A peer is sent the first one that it accepts. Until it has said what it accepts, it is sent
+    /// the oldest version in its first format.
+    const ENCODINGS: &'static [&'static [Encoding<Self>]] =
+        &[&[Encoding::new::<Self::Codec>(Self::MANIFEST, Self::SCHEMA)]];
 }
 
 /// Converts messages of type `M` to and from one wire format.
@@ -178,17 +194,13 @@ impl CodecError {
     }
 }
 
-/// Appends `message` to `out` in the format of its type.
+/// Appends `message` to `out` in the first format of its type.
 ///
 /// # Errors
 /// Fails if the message cannot be represented or its conversion code panics; `out` is then as it
 /// was.
 pub fn encode<M: RemoteMessage>(message: &M, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let start = out.len();
-    contain(|| M::Codec::encode(message, out)).map_err(|fault| {
-        out.truncate(start);
-        CodecError { manifest: M::MANIFEST, codec: <M::Codec as Codec<M>>::NAME, fault }
-    })
+    Encoding::new::<M::Codec>(M::MANIFEST, M::SCHEMA).encode(message, out)
 }
 
 /// Runs conversion code of a user's type, turning its panics into a fault.

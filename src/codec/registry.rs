@@ -9,6 +9,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::accepted::{Accepted, MAX_NAMES, MAX_TEXT};
+use super::macros::Linked;
 use super::{CodecEntry, CodecError, brief};
 
 /// Decodes messages by their wire name.
@@ -25,7 +27,7 @@ impl CodecRegistry {
     /// # Errors
     /// Fails if one wire name was registered twice.
     pub fn linked() -> Result<Self, RegistryError> {
-        let registry = Self::collect(inventory::iter::<CodecEntry>)?;
+        let registry = Self::collect(inventory::iter::<Linked>().flat_map(|table| (table.0)()))?;
         tracing::debug!(
             entries = registry.len(),
             fingerprint = registry.fingerprint,
@@ -71,6 +73,11 @@ impl CodecRegistry {
         self.lookup(wire_name.split_once(':')?)
     }
 
+    /// Finds the entry by the two halves of its wire name.
+    pub(crate) fn find_parts(&self, codec: &str, manifest: &str) -> Option<&'static CodecEntry> {
+        self.lookup((codec, manifest))
+    }
+
     /// Decodes one message of the named type from all of `bytes`.
     ///
     /// # Errors
@@ -82,8 +89,8 @@ impl CodecRegistry {
         Ok(entry.decode(bytes)?)
     }
 
-    /// Returns a number that depends on the set of wire names alone, equal across builds and
-    /// machines.
+    /// Returns a number that depends on the set of wire names and schema hashes alone, equal across
+    /// builds and machines.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
@@ -104,6 +111,36 @@ impl CodecRegistry {
     /// Lists the entries, ordered by codec and then by manifest.
     pub fn iter(&self) -> impl Iterator<Item = &'static CodecEntry> + '_ {
         self.entries.iter().copied()
+    }
+
+    /// Spells the registry for a peer, in parts of at most `max` bytes; tells whether that is all
+    /// of it, for a list has its bounds.
+    pub(crate) fn parts(&self, max: usize) -> (Vec<String>, bool) {
+        let (mut parts, mut bytes) = (vec![String::new()], 0);
+        for (count, entry) in self.entries.iter().enumerate() {
+            let line = entry.line();
+            bytes += line.len();
+            if count >= MAX_NAMES || bytes > MAX_TEXT {
+                return (parts, false);
+            }
+            match parts.last_mut() {
+                Some(part) if part.len() + line.len() <= max => part.push_str(&line),
+                Some(_) | None => parts.push(line),
+            }
+        }
+        (parts, true)
+    }
+
+    /// Finds what a peer's registry and this one name with different schemas.
+    pub(crate) fn mismatches<'a>(
+        &'a self,
+        accepted: &'a Accepted,
+    ) -> impl Iterator<Item = Mismatch> + 'a {
+        self.entries.iter().filter_map(|entry| {
+            let there = accepted.find(entry.codec(), entry.manifest())??;
+            let here = entry.schema().filter(|here| *here != there)?;
+            Some(Mismatch { codec: entry.codec(), manifest: entry.manifest(), here, there })
+        })
     }
 
     fn collect(
@@ -185,12 +222,21 @@ fn refuse_other(
     Ok(())
 }
 
-/// Hashes the wire names with 64-bit FNV-1a, one per line, in the order of the registry.
+/// Hashes what [`CodecEntry::line`] spells with 64-bit FNV-1a, in the order of the registry.
 fn fingerprint(entries: &[&'static CodecEntry]) -> u64 {
-    let names = entries.iter().flat_map(|entry| [entry.codec(), ":", entry.manifest(), "\n"]);
-    names
-        .flat_map(str::bytes)
-        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
+    let lines = entries.iter().map(|entry| entry.line());
+    lines.fold(FNV_OFFSET, |hash, line| {
+        line.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
+    })
+}
+
+/// One manifest that two nodes know with different schemas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    pub(crate) codec: &'static str,
+    pub(crate) manifest: &'static str,
+    pub(crate) here: u64,
+    pub(crate) there: u64,
 }
 
 /// Shows entries as a list of wire names with their origins.
