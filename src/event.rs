@@ -55,11 +55,13 @@ pub enum Reason {
     Quarantined,
     /// The peer, once it said so, takes no message of this size.
     TooLarge,
+    /// Sender and receiver know the manifest with different schemas.
+    SchemaMismatch,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::UnknownPath,
         Self::UnknownManifest,
         Self::NotAccepted,
@@ -80,6 +82,7 @@ impl Reason {
         Self::OutboxFull,
         Self::Quarantined,
         Self::TooLarge,
+        Self::SchemaMismatch,
     ];
 
     /// Gives the reason as a short phrase.
@@ -106,6 +109,7 @@ impl Reason {
             Self::OutboxFull => "outbox full",
             Self::Quarantined => "peer quarantined",
             Self::TooLarge => "too large for the peer",
+            Self::SchemaMismatch => "schema mismatch",
         }
     }
 }
@@ -208,4 +212,56 @@ pub enum NodeEvent {
         /// What has ended it, in words.
         why: String,
     },
+    /// The peer's codec registry is another than this node's. Each list is cut off at
+    /// [`RegistryDifference::MAX_LISTED`].
+    RegistryDiffers {
+        /// The peer's incarnation.
+        peer: UniqueAddress,
+        /// What differs.
+        difference: RegistryDifference,
+    },
+}
+
+/// Tells how a peer's codec registry differs from this node's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegistryDifference {
+    /// Names, as `codec:manifest`, that only the peer accepts.
+    pub unknown_here: Vec<String>,
+    /// Names that only this node accepts.
+    pub unknown_there: Vec<String>,
+    /// Names that both know with different schemas: tells of them are refused on either side.
+    pub mismatches: Vec<SchemaMismatch>,
+    /// How many names the three lists left out.
+    pub more: usize,
+}
+
+impl RegistryDifference {
+    /// Bounds each list.
+    pub const MAX_LISTED: usize = 32;
+}
+
+/// Tells of a manifest that two nodes know with different schemas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemaMismatch {
+    /// The name, as `codec:manifest`.
+    pub wire_name: String,
+    /// The schema hash on this node.
+    pub here: u64,
+    /// The schema hash on the peer.
+    pub there: u64,
+}
+
+impl SchemaMismatch {
+    pub(crate) fn new(wire_name: String, here: u64, there: u64) -> Self {
+        Self { wire_name, here, there }
+    }
+}
+
+impl fmt::Display for SchemaMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wire_name, here, there } = self;
+        write!(f, "`{wire_name}` has the schema {here:016x} here and {there:016x} at the peer")
+    }
 }

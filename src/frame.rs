@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use crate::association::control::{ControlPdu, Hello, PduError, decode_pdu, encode_pdu};
+use crate::codec::ListFault;
 use crate::wire::{
     self, ChunkHeader, Define, Extensions, FrameError, FrameKind, HelloPrefix, RawFrame,
     ReplyHeader, TellHeader,
@@ -80,6 +81,9 @@ pub(crate) enum FrameFault {
     /// A control PDU or a Hello.
     #[error(transparent)]
     Pdu(#[from] PduError),
+    /// A list of accepted codecs.
+    #[error(transparent)]
+    List(#[from] ListFault),
     /// A frame that has no place here.
     #[error("a frame out of turn")]
     OutOfTurn,

@@ -9,6 +9,7 @@
 //!    |<-- Welcome ----------------------|   or Refuse(reason), and the link closes
 //!    |--- Activate (if I am smaller) --->|   the node with the smaller address chooses the link
 //!    |<-- Activate (echo) --------------|   each carries what its sender has received so far
+//!    |<-- Codecs … -------------------->|   if the registries differ: what each side accepts
 //!    |<== tells, asks, replies ========>|
 //!    |--- Goodbye ---------------------->|
 //!    |<-- Goodbye ----------------------|
@@ -32,7 +33,8 @@ pub(crate) struct Hello {
     pub(crate) to: Address,
     /// What the dialler accepts.
     pub(crate) limits: Limits,
-    /// Fingerprint of the dialler's codec registry; a difference is worth a log line, not a refusal.
+    /// Fingerprint of the dialler's codec registry. If the two differ, each side lists its own behind its
+    /// Activate; 0 says nothing and asks for nothing.
     pub(crate) registry: u64,
     /// The last activation the dialler has seen from the acceptor's incarnation.
     pub(crate) seen: Option<Seen>,
@@ -120,6 +122,46 @@ pub(crate) enum ControlPdu {
         /// The `codec:manifest` name of the first of them.
         manifest: String,
     },
+    /// Lists, in parts behind an Activate, what the sender's registry accepts; before any user's frame, so that
+    /// the peer knows which schemas differ. A link carries the list once.
+    Codecs {
+        /// Names and schema hashes in order, one a line: `codec:manifest`, or `codec:manifest 0123456789abcdef`.
+        lines: String,
+        /// What follows.
+        rest: Rest,
+    },
+}
+
+/// Says what follows a part of the list of accepted names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rest {
+    /// Another part.
+    More,
+    /// Nothing: what was not listed is not accepted.
+    Nothing,
+    /// Nothing, and what was not listed may be accepted too: by a sink, or because the list has its bounds.
+    Unlisted,
+}
+
+/// Says what a peer told of itself in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// What it accepts.
+    pub(crate) limits: Limits,
+    /// The fingerprint of its codec registry.
+    pub(crate) registry: u64,
+}
+
+impl Hello {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { limits: self.limits, registry: self.registry }
+    }
+}
+
+impl Welcome {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { limits: self.limits, registry: self.registry }
+    }
 }
 
 /// Says why a handshake was refused.
@@ -323,6 +365,10 @@ mod tests {
             manifest: "b:c".to_owned(),
         };
         assert_golden(&refused, b"\x08\x04\x03\x02/a\x03b:c");
+        for (index, rest) in [(0, Rest::More), (1, Rest::Nothing), (2, Rest::Unlisted)] {
+            let codecs = ControlPdu::Codecs { lines: "b:c\n".to_owned(), rest };
+            assert_golden(&codecs, &[&b"\x09\x04b:c\n"[..], &[index]].concat());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use crate::address::{Uid, UniqueAddress};
-use crate::association::control::{ControlPdu, Limits, Refusal, Welcome};
+use crate::association::control::{ControlPdu, Refusal, Terms, Welcome};
 use crate::association::liveness::Liveness;
 use crate::association::state::{Own, Parked, Peer, Pending, Phase, State, Up};
 use crate::association::{Action, Association, LinkId};
@@ -35,7 +35,7 @@ impl Association {
         }
         self.meet(now, uid);
         if let Some(own) = self.own_mut(link) {
-            own.phase = Phase::Welcomed(welcome.limits);
+            own.phase = Phase::Welcomed(welcome.terms());
         }
         self.choose(now);
     }
@@ -63,12 +63,12 @@ impl Association {
             }
         } else {
             self.prove(now, link);
-            let Some(limits) = self.candidate(link).filter(|_| generation > self.generation())
+            let Some(terms) = self.candidate(link).filter(|_| generation > self.generation())
             else {
                 return self.violation(now, link, "an Activate out of turn");
             };
             self.fence(now, "the peer chose another link");
-            self.activate(now, link, limits, generation);
+            self.activate(now, link, terms, generation);
         }
         self.actions.push_back(Action::Settle { received });
         if self.is_stopping {
@@ -117,9 +117,9 @@ impl Association {
             return;
         }
         let chosen = match (&pending.own, &pending.parked) {
-            (Some(Own { link, phase: Phase::Welcomed(limits), .. }), _) => (*link, *limits),
+            (Some(Own { link, phase: Phase::Welcomed(terms), .. }), _) => (*link, *terms),
             (Some(_), _) | (None, None) => return,
-            (None, Some(parked)) if self.is_known(parked.uid) => (parked.link, parked.limits),
+            (None, Some(parked)) if self.is_known(parked.uid) => (parked.link, parked.terms),
             (None, Some(_)) => return,
         };
         let generation = self.generation() + 1;
@@ -145,7 +145,7 @@ impl Association {
         }
     }
 
-    fn activate(&mut self, now: Instant, link: LinkId, limits: Limits, generation: u64) {
+    fn activate(&mut self, now: Instant, link: LinkId, terms: Terms, generation: u64) {
         let Some(peer) = &mut self.peer else { return };
         peer.generation = generation;
         let peer = UniqueAddress::new(self.remote.clone(), peer.uid);
@@ -153,7 +153,7 @@ impl Association {
         let up = Up { link, since: now, liveness: Liveness::new(now), parked: None };
         self.state = State::Up(up);
         self.away_since = None;
-        self.actions.push_back(Action::Activate { link, peer, limits, generation });
+        self.actions.push_back(Action::Activate { link, peer, terms, generation });
     }
 
     /// Takes note of the incarnation at the other end; another one than before fences the old.
@@ -219,18 +219,18 @@ impl Association {
         }
     }
 
-    /// Gives the limits of a link that may be activated.
-    fn candidate(&self, link: LinkId) -> Option<Limits> {
+    /// Gives the peer's terms on a link that may be activated.
+    fn candidate(&self, link: LinkId) -> Option<Terms> {
         let (own, parked) = match &self.state {
             State::Pending(pending) => (pending.own.as_ref(), pending.parked.as_ref()),
             State::Up(up) => (None, up.parked.as_ref()),
             State::Idle | State::Draining(_) | State::Backoff { .. } => (None, None),
         };
         let own = own.filter(|own| own.link == link).and_then(|own| match own.phase {
-            Phase::Welcomed(limits) => Some(limits),
+            Phase::Welcomed(terms) => Some(terms),
             Phase::Dialing | Phase::Greeted => None,
         });
-        own.or_else(|| parked.filter(|parked| parked.link == link).map(|parked| parked.limits))
+        own.or_else(|| parked.filter(|parked| parked.link == link).map(|parked| parked.terms))
     }
 
     fn active(&self) -> Option<LinkId> {

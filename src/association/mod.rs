@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, Uid, UniqueAddress};
 use crate::association::backoff::Backoff;
-use crate::association::control::{ControlPdu, Hello, Identity, Limits, Refusal, Seen};
+use crate::association::control::{ControlPdu, Hello, Identity, Refusal, Seen, Terms};
 use crate::association::handshake::{PROOF, QUARANTINED};
 use crate::association::lifetime::later;
 use crate::association::quarantine::Quarantine;
@@ -70,7 +70,7 @@ pub(crate) enum Action {
     /// Send the PDU on the link, stamped with what was received so far.
     Transmit { link: LinkId, pdu: ControlPdu },
     /// Let users' frames flow on this link, both ways; send the Activate first.
-    Activate { link: LinkId, peer: UniqueAddress, limits: Limits, generation: u64 },
+    Activate { link: LinkId, peer: UniqueAddress, terms: Terms, generation: u64 },
     /// Stop users' frames: the active link is fenced, whatever it still brings is not delivered.
     Deactivate { why: String },
     /// The peer has received so many frames over all links before the present one; the rest is lost.
@@ -211,7 +211,7 @@ impl Association {
         let welcome = ControlPdu::Welcome(self.identity.welcome());
         self.actions.push_back(Action::Transmit { link, pdu: welcome });
         let until = later(now, self.settings.handshake_timeout);
-        let parked = Parked { link, uid, limits: hello.limits, until };
+        let parked = Parked { link, uid, terms: hello.terms(), until };
         let known = *self.peer.get_or_insert(Peer { uid, generation: 0 });
         if known.uid != uid {
             let pdu = ControlPdu::Ping { nonce: PROOF, received: 0 };
@@ -242,7 +242,8 @@ impl Association {
             ControlPdu::Goodbye => self.goodbye(now, link),
             ControlPdu::Received { .. }
             | ControlPdu::AskFailed { .. }
-            | ControlPdu::Refused { .. } => {}
+            | ControlPdu::Refused { .. }
+            | ControlPdu::Codecs { .. } => {}
         }
     }
 

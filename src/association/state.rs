@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::address::Uid;
 use crate::association::LinkId;
-use crate::association::control::Limits;
+use crate::association::control::Terms;
 use crate::association::liveness::Liveness;
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(super) struct Own {
 pub(super) enum Phase {
     Dialing,
     Greeted,
-    Welcomed(Limits),
+    Welcomed(Terms),
 }
 
 /// A link that the peer dialled and that is not chosen (yet).
@@ -48,7 +48,7 @@ pub(super) struct Parked {
     pub(super) link: LinkId,
     /// The incarnation that dialled; another one than the known is not proven to live.
     pub(super) uid: Uid,
-    pub(super) limits: Limits,
+    pub(super) terms: Terms,
     pub(super) until: Instant,
 }
 

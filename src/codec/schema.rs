@@ -174,9 +174,8 @@ impl Row {
         let mut words = line.split_whitespace();
         let (manifest, codecs, schema) = (words.next()?, words.next()?, words.next()?);
         let schema = if schema == "-" { None } else { Some(parse_schema(schema)?) };
-        let is_valid = is_manifest(manifest)
-            && codecs.split(',').all(is_codec_name)
-            && words.next().is_none();
+        let is_valid =
+            is_manifest(manifest) && codecs.split(',').all(is_codec_name) && words.next().is_none();
         let codecs = codecs.split(',').map(str::to_owned).collect();
         is_valid.then(|| (manifest.to_owned(), Self { codecs, schema }))
     }

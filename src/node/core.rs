@@ -18,7 +18,7 @@ use crate::address::{Address, Uid, UniqueAddress};
 use crate::association::Association;
 use crate::association::control::Identity;
 use crate::codec::CodecRegistry;
-use crate::event::{DeadLetter, Reason};
+use crate::event::{DeadLetter, NodeEvent, Reason, RegistryDifference};
 use crate::node::ask::Answer;
 use crate::node::cluster::Cluster;
 use crate::node::dead_letters::{LogLimit, Observers};
@@ -295,6 +295,17 @@ impl Core {
             refused_by: Some(peer.address.clone()),
             ..DeadLetter::new(reason)
         });
+    }
+
+    /// Records that a peer's registry is another than this node's.
+    pub(crate) fn registry_differs(&self, peer: UniqueAddress, difference: RegistryDifference) {
+        if !difference.mismatches.is_empty() {
+            if let Some(held_back) = self.log.admit(Instant::now()) {
+                let mismatches = &difference.mismatches;
+                tracing::warn!(%peer, ?mismatches, held_back, "messages with different schemas are refused");
+            }
+        }
+        self.observers.event(NodeEvent::RegistryDiffers { peer, difference });
     }
 
     /// Records frames that a broken link may have swallowed.

@@ -10,7 +10,8 @@ use std::sync::MutexGuard;
 
 use crate::address::UniqueAddress;
 use crate::association::LinkId;
-use crate::association::control::ControlPdu;
+use crate::association::control::{ControlPdu, Rest};
+use crate::codec::Accepted;
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
@@ -42,6 +43,8 @@ pub(crate) struct Dispatcher {
     reassembly: Reassembly,
     tally: Tally,
     refusals: Refusals,
+    /// What the peer has listed of its codecs on this link; none when the list is whole.
+    listed: Option<Accepted>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,9 @@ struct Tally {
     replies: u64,
     delivered: u64,
 }
+
+/// Says why there is no way to an actor, in words too where the reason does not say it all.
+type Denied = (Reason, Option<String>);
 
 /// Says why dispatching stopped.
 #[derive(Debug)]
@@ -77,6 +83,7 @@ impl Dispatcher {
             reassembly: Reassembly::new(largest),
             tally: Tally::default(),
             refusals: Refusals::default(),
+            listed: Some(Accepted::default()),
         }
     }
 
@@ -115,6 +122,10 @@ impl Dispatcher {
     fn frame(&mut self, gate: &Gate, raw: RawFrame<'_>) -> Result<Option<Step>, FrameFault> {
         let is_active = self.link.is_none() || gate.active == self.link;
         match ClusterFrame::parse(raw)? {
+            ClusterFrame::Control(ControlPdu::Codecs { lines, rest }) if is_active => {
+                self.identify(gate);
+                self.codecs(&lines, rest)?;
+            }
             ClusterFrame::Control(pdu) => return Ok(self.control(is_active, pdu)),
             ClusterFrame::Unknown => Counters::add(&self.core.counters.unknown_frames, 1),
             ClusterFrame::Hello(..) => return Err(FrameFault::OutOfTurn),
@@ -137,7 +148,10 @@ impl Dispatcher {
             }
             ClusterFrame::Reply(header, payload) => {
                 let wire_name = self.dictionary.resolve(header.manifest)?;
-                let answer = Answer::Reply { wire_name, payload };
+                let answer = match self.peer.negotiation.mismatch(wire_name) {
+                    None => Answer::Reply { wire_name, payload },
+                    Some(_) => Answer::Failed(Reason::SchemaMismatch),
+                };
                 self.peer.answer(header.correlation, answer);
                 self.tally.replies += 1;
             }
@@ -174,11 +188,29 @@ impl Dispatcher {
                 self.acknowledge(is_active, received);
                 Some(Step::Control(pdu))
             }
+            // On a link that delivers nothing.
+            ControlPdu::Codecs { .. } => None,
             ControlPdu::Welcome(_)
             | ControlPdu::Refuse(_)
             | ControlPdu::Activate { .. }
             | ControlPdu::Goodbye => Some(Step::Control(pdu)),
         }
+    }
+
+    /// Gathers the list of what the peer accepts; a link carries it once.
+    fn codecs(&mut self, lines: &str, rest: Rest) -> Result<(), FrameFault> {
+        let mut listed = self.listed.take().ok_or(FrameFault::OutOfTurn)?;
+        listed.add(lines)?;
+        if rest == Rest::More {
+            self.listed = Some(listed);
+            return Ok(());
+        }
+        let takes_unlisted = rest == Rest::Unlisted;
+        let learned = self.peer.negotiation.learn(&self.core.registry, listed, takes_unlisted);
+        if let (Some(difference), Some(peer)) = (learned, self.from.clone()) {
+            self.core.registry_differs(peer, difference);
+        }
+        Ok(())
     }
 
     /// Believes a count only from the link that delivers: others may be a stranger's.
@@ -239,8 +271,8 @@ impl Dispatcher {
                 self.flush_and_report();
                 match self.resolve_route(key)? {
                     Ok(route) => self.routes.insert(key, route),
-                    Err(reason) => {
-                        let failure = Failure { reason, detail: None, envelope };
+                    Err((reason, detail)) => {
+                        let failure = Failure { reason, detail, envelope };
                         self.report([Ended::warm(&self.dictionary, key, failure)]);
                         return Ok(());
                     }
@@ -259,10 +291,19 @@ impl Dispatcher {
     fn resolve_route(
         &self,
         (target, manifest): Key,
-    ) -> Result<Result<Box<dyn Route>, Reason>, FrameFault> {
-        let target = self.dictionary.get(target)?;
-        let codec = self.core.registry.find(self.dictionary.get(manifest)?);
-        Ok(self.core.directory.route(target, codec))
+    ) -> Result<Result<Box<dyn Route>, Denied>, FrameFault> {
+        let (target, wire_name) = (self.dictionary.get(target)?, self.dictionary.get(manifest)?);
+        if let Some(denied) = self.mismatch(wire_name) {
+            return Ok(Err(denied));
+        }
+        let codec = self.core.registry.find(wire_name);
+        Ok(self.core.directory.route(target, codec).map_err(|reason| (reason, None)))
+    }
+
+    /// Finds out whether the peer means something else by the name: such bytes are never decoded.
+    fn mismatch(&self, wire_name: &str) -> Option<Denied> {
+        let mismatch = self.peer.negotiation.mismatch(wire_name)?;
+        Some((Reason::SchemaMismatch, Some(mismatch.to_string())))
     }
 
     /// Delivers by texts: to a custom sink, or through a route of its own.
@@ -270,6 +311,9 @@ impl Dispatcher {
         if ActorPath::check_local(tell.target).is_err() {
             let failure = Failure { reason: Reason::Malformed, detail: None, envelope };
             return Some(Ended::cold(tell, failure));
+        }
+        if let Some((reason, detail)) = self.mismatch(tell.wire_name) {
+            return Some(Ended::cold(tell, Failure { reason, detail, envelope }));
         }
         let failed = match &self.core.sink {
             Some(_) => self.deliver_to_sink(tell, envelope),

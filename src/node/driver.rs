@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::address::{Uid, UniqueAddress};
-use crate::association::control::{ControlPdu, Hello, Refusal};
+use crate::association::control::{ControlPdu, Hello, Refusal, Rest, Terms};
 use crate::association::{Action, Association, AssociationState, LinkId};
 use crate::event::{NodeEvent, Reason};
 use crate::frame;
@@ -195,10 +195,11 @@ impl Driver {
                 self.push(link, |out| frame::encode_hello(&hello, out));
             }
             Action::Transmit { link, pdu } => self.transmit(link, pdu),
-            Action::Activate { link, peer, limits, generation } => {
-                self.peer.limit_message(self.core.settings.inbound.max_message, limits.max_message);
+            Action::Activate { link, peer, terms, generation } => {
+                let theirs = terms.limits.max_message;
+                self.peer.limit_message(self.core.settings.inbound.max_message, theirs);
                 self.core.discard_large(&self.peer);
-                self.activate(link, peer, generation);
+                self.activate(link, peer, terms, generation);
             }
             Action::Deactivate { why } => self.deactivate(why),
             Action::Settle { received } => {
@@ -206,6 +207,7 @@ impl Driver {
                 self.lost(Reason::LinkLost, lost);
             }
             Action::Incarnation { previous, current } => {
+                self.peer.negotiation.forget();
                 self.peer.gate().received = 0;
                 self.peer.gate().acknowledged = 0;
                 self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::NewIncarnation);
@@ -287,7 +289,7 @@ impl Driver {
     }
 
     /// Opens the gate for the link, announces that with what was received so far, and lets the writer go.
-    fn activate(&self, link: LinkId, peer: UniqueAddress, generation: u64) {
+    fn activate(&self, link: LinkId, peer: UniqueAddress, terms: Terms, generation: u64) {
         let received = {
             let mut gate = self.peer.gate();
             gate.active = Some(link);
@@ -297,6 +299,9 @@ impl Driver {
         };
         let pdu = ControlPdu::Activate { generation, received };
         self.push(link, |out| frame::encode_control(&pdu, out));
+        if self.peer.negotiation.meet(self.core.identity.registry, terms.registry) {
+            self.list_codecs(link);
+        }
         if let Some(handle) = self.links.get(&link) {
             self.peer.outbox.activate(link, handle.wake());
         }
@@ -308,6 +313,21 @@ impl Driver {
         }
         self.core.live.insert(peer.uid(), peer.address().clone());
         self.core.observers.event(NodeEvent::AssociationUp { peer });
+    }
+
+    /// Lists what this node accepts, before anything that the list concerns.
+    fn list_codecs(&self, link: LinkId) {
+        let (parts, is_whole) = self.core.registry.parts(CODECS_PART);
+        let end = match is_whole && self.core.sink.is_none() {
+            true => Rest::Nothing,
+            false => Rest::Unlisted,
+        };
+        let last = parts.len() - 1;
+        for (number, lines) in parts.into_iter().enumerate() {
+            let rest = if number == last { end } else { Rest::More };
+            let pdu = ControlPdu::Codecs { lines, rest };
+            self.push(link, |out| frame::encode_control(&pdu, out));
+        }
     }
 
     fn deactivate(&self, why: String) {
@@ -396,5 +416,7 @@ impl std::fmt::Debug for Accepted {
     }
 }
 
+/// Bytes of one part of the list of codecs: with what is around it, a PDU.
+const CODECS_PART: usize = 7 * 1024;
 /// Inputs that may wait for a driver; links wait for room, so nothing is lost.
 pub(crate) const INPUTS: usize = 256;

@@ -21,6 +21,7 @@ mod inbox;
 mod link;
 mod local;
 mod mailbox;
+mod negotiation;
 mod outbox;
 mod peers;
 mod reassembly;

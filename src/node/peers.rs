@@ -12,6 +12,7 @@ use crate::association::{AssociationState, LinkId};
 use crate::node::ask::{Answer, Asks};
 use crate::node::core::random_bits;
 use crate::node::driver::Input;
+use crate::node::negotiation::Negotiation;
 use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
 use crate::settings::Settings;
 
@@ -20,6 +21,7 @@ pub(crate) struct Peer {
     pub(crate) address: Address,
     pub(crate) outbox: Outbox,
     pub(crate) asks: Asks,
+    pub(crate) negotiation: Negotiation,
     /// Reaches the association's driver; none for this node itself.
     pub(crate) inputs: Option<mpsc::Sender<Input>>,
     gate: Mutex<Gate>,
@@ -63,8 +65,13 @@ impl Peer {
         inputs: Option<mpsc::Sender<Input>>,
     ) -> Self {
         let max_message = u32::try_from(settings.inbound.max_message).unwrap_or(u32::MAX);
+        let negotiation = match &inputs {
+            Some(_) => Negotiation::default(),
+            None => Negotiation::with_itself(),
+        };
         Self {
             address,
+            negotiation,
             outbox: Outbox::new(settings.outbox.clone()),
             asks: Asks::new(settings.outbox.max_asks, random_bits()),
             inputs,

@@ -1,6 +1,5 @@
 //! Is the handle to an actor by its path: tell, send, ask.
 
-use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::codec::{self, Codec, CodecError, DecodeError, RemoteMessage};
+use crate::codec::{CodecError, DecodeError, RemoteMessage};
 use crate::event::Reason;
 use crate::node::ask::{Answer, Completion};
 use crate::node::books::Position;
 use crate::node::core::Core;
-use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
+use crate::node::negotiation::Chosen;
+use crate::node::outbox::{AskHeader, Outgoing, Refused};
 use crate::node::peers::Peer;
 use crate::path::{ActorPath, PathError};
 
@@ -82,6 +82,24 @@ pub enum TellError {
     /// The message cannot be encoded. The caller's fault; do not retry.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The peer's registry accepts the type in no version and format that this program has. Nothing was sent;
+    /// a retry is refused until the peer is restarted with another build.
+    #[error("the peer does not accept `{manifest}`, nor any older version or other format of it")]
+    UnknownToPeer {
+        /// The manifest of the message.
+        manifest: &'static str,
+    },
+    /// Both nodes know the manifest, with different schemas: the peer would decode nonsense. Nothing was sent; a
+    /// retry is refused until one of the two is restarted with another build.
+    #[error("`{manifest}` has the schema {here:016x} here and {there:016x} at the peer")]
+    SchemaMismatch {
+        /// The manifest.
+        manifest: &'static str,
+        /// The schema hash on this node.
+        here: u64,
+        /// The schema hash on the peer.
+        there: u64,
+    },
     /// This node has stopped. Do not retry.
     #[error("this node has stopped")]
     Stopped,
@@ -267,12 +285,13 @@ impl RemoteRef {
         message: &M,
         ask: Option<AskHeader>,
     ) -> Result<Position, TellError> {
+        let chosen = self.peer.negotiation.choose::<M>()?;
         with_scratch(|scratch| {
-            encode_within(message, self.peer.max_message(), scratch)?;
+            encode_within(message, &chosen, self.peer.max_message(), scratch)?;
             let outgoing = Outgoing {
                 target: self.path.local(),
                 target_id: &self.id,
-                manifest: wire_name::<M>(),
+                manifest: chosen.wire_name(),
                 sender,
                 ask,
                 payload: scratch,
@@ -306,30 +325,24 @@ pub(crate) fn encode_reply<R: RemoteMessage>(
     correlation: u64,
     reply: &R,
 ) -> Result<(), TellError> {
+    let chosen = peer.negotiation.choose::<R>()?;
     with_scratch(|scratch| {
-        encode_within(reply, peer.max_message(), scratch)?;
-        peer.reply(correlation, wire_name::<R>(), scratch).map_err(refused)
+        encode_within(reply, &chosen, peer.max_message(), scratch)?;
+        peer.reply(correlation, chosen.wire_name(), scratch).map_err(refused)
     })
 }
 
 fn encode_within<M: RemoteMessage>(
     message: &M,
+    chosen: &Chosen<M>,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), TellError> {
-    codec::encode(message, out)?;
+    chosen.encoding.encode(message, out)?;
     if out.len() > limit {
         return Err(TellError::TooLarge { size: out.len(), limit });
     }
     Ok(())
-}
-
-fn wire_name<M: RemoteMessage>() -> WireName {
-    WireName {
-        type_id: TypeId::of::<M>(),
-        codec: <M::Codec as Codec<M>>::NAME,
-        manifest: M::MANIFEST,
-    }
 }
 
 fn refused(refused: Refused) -> TellError {

@@ -105,6 +105,9 @@ fn hash_pdu(pdu: &ControlPdu, into: &mut impl Hasher) {
         }
         ControlPdu::Received { received } => received.hash(into),
         ControlPdu::Refuse(why) => std::mem::discriminant(why).hash(into),
-        ControlPdu::Goodbye | ControlPdu::AskFailed { .. } | ControlPdu::Refused { .. } => {}
+        ControlPdu::Goodbye
+        | ControlPdu::AskFailed { .. }
+        | ControlPdu::Refused { .. }
+        | ControlPdu::Codecs { .. } => {}
     }
 }

@@ -286,7 +286,8 @@ impl Shell {
             | ControlPdu::Refuse(_)
             | ControlPdu::Goodbye
             | ControlPdu::AskFailed { .. }
-            | ControlPdu::Refused { .. } => {}
+            | ControlPdu::Refused { .. }
+            | ControlPdu::Codecs { .. } => {}
         }
         self.send(link, Packet::Control(pdu));
     }

@@ -48,10 +48,12 @@ pub(crate) struct AskHeader {
     pub(crate) wait: Duration,
 }
 
-/// Names a message type for the dictionary: its identity, and its text for the first use.
+/// Names a message type for the dictionary: its identity, which of its encodings it is, and its text for the
+/// first use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WireName {
     pub(crate) type_id: TypeId,
+    pub(crate) form: u8,
     pub(crate) codec: &'static str,
     pub(crate) manifest: &'static str,
 }
@@ -141,7 +143,7 @@ impl Message for OutgoingReply<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     definitions: Definitions,
-    manifests: HashMap<TypeId, Option<TextId>, BuildHasherDefault<IdHasher>>,
+    manifests: HashMap<(TypeId, u8), Option<TextId>, BuildHasherDefault<IdHasher>>,
 }
 
 impl Names {
@@ -173,8 +175,10 @@ impl Names {
     fn manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
         let definitions = &mut self.definitions;
         let spell = || format!("{}:{}", name.codec, name.manifest);
-        let id =
-            *self.manifests.entry(name.type_id).or_insert_with(|| definitions.intern(&spell()));
+        let id = *self
+            .manifests
+            .entry((name.type_id, name.form))
+            .or_insert_with(|| definitions.intern(&spell()));
         if id.is_none() {
             *literal = spell();
         }

@@ -18,7 +18,7 @@ fn offer_sized(outbox: &Outbox, size: usize) -> Result<Position, Refused> {
 }
 
 fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused> {
-    let manifest = WireName { type_id: TypeId::of::<u8>(), codec: "c", manifest: "m" };
+    let manifest = WireName { type_id: TypeId::of::<u8>(), form: 0, codec: "c", manifest: "m" };
     outbox.offer_tell(&Outgoing {
         target,
         target_id: &AtomicU16::new(0),
