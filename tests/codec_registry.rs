@@ -15,6 +15,7 @@ use tellwire::codec::{
     self, Bincode, Codec, CodecEntry, CodecFault, CodecRegistry, DecodeError, Origin,
     RegistryError, RemoteMessage,
 };
+use tellwire_json::Json;
 
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
 struct Zoo {
@@ -346,6 +347,119 @@ fn faulty_types_leave_the_buffer_and_the_caller_unharmed() {
     );
 }
 
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Price {
+    cents: u64,
+    currency: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PriceV2 {
+    cents: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PriceV1(u32);
+
+impl From<PriceV1> for PriceV2 {
+    fn from(old: PriceV1) -> Self {
+        Self { cents: u64::from(old.0) * 100 }
+    }
+}
+
+impl From<PriceV2> for Price {
+    fn from(old: PriceV2) -> Self {
+        Self { cents: old.cents, currency: "EUR".to_owned() }
+    }
+}
+
+impl From<&Price> for PriceV2 {
+    fn from(new: &Price) -> Self {
+        Self { cents: new.cents }
+    }
+}
+
+impl From<&Price> for PriceV1 {
+    fn from(new: &Price) -> Self {
+        Self(u32::try_from(new.cents / 100).expect("no such price before"))
+    }
+}
+
+tellwire::remote_messages! {
+    table PRICES, codecs = [Bincode, Json,];
+    "shop.v3.Price" => Price {
+        schema = 0x33,
+        until understood "shop.v2.Price" => PriceV2,
+        until understood "shop.v1.Price" => PriceV1,
+    },
+    "shop.v2.Price" => PriceV2 as Price { codec = Json },
+    "shop.v1.Price" => PriceV1 as PriceV2 as Price { schema = 0x11, codecs = [Json, Bincode] },
+}
+
+#[test]
+fn each_manifest_has_its_formats_schema_and_rank() {
+    let facts = |entry: &CodecEntry| (entry.wire_name(), entry.rank(), entry.schema());
+    let expected = [
+        ("bincode:shop.v3.Price", 0, Some(0x33)),
+        ("json:shop.v3.Price", 1, Some(0x33)),
+        ("json:shop.v2.Price", 0, None),
+        ("json:shop.v1.Price", 0, Some(0x11)),
+        ("bincode:shop.v1.Price", 1, Some(0x11)),
+    ];
+    let expected = expected.map(|(name, rank, schema)| (name.to_owned(), rank, schema));
+    assert_eq!(PRICES.iter().map(facts).collect::<Vec<_>>(), expected);
+    assert!(PRICES.iter().all(CodecEntry::decodes::<Price>));
+    assert_eq!((Price::MANIFEST, Price::SCHEMA), ("shop.v3.Price", Some(0x33)));
+}
+
+#[test]
+fn old_versions_decode_into_the_newest_step_by_step() {
+    let registry = CodecRegistry::from_tables(&[PRICES]).unwrap();
+    let price = |cents| Ok(Price { cents, currency: "EUR".to_owned() });
+    assert_eq!(registry.decode("json:shop.v2.Price", br#"{"cents":5}"#), price(5));
+    assert_eq!(registry.decode("json:shop.v1.Price", b"7"), price(700));
+    assert_eq!(registry.decode("bincode:shop.v1.Price", &[7]), price(700));
+    let other = registry.decode::<PriceV1>("json:shop.v1.Price", b"7").map(drop);
+    assert!(matches!(other, Err(DecodeError::Codec(error)) if error.to_string().contains("Price")));
+}
+
+#[test]
+fn a_type_is_sent_in_its_newest_version_and_first_format_first() {
+    let price = Price { cents: 500, currency: "EUR".to_owned() };
+    let encoded = |encoding: &codec::Encoding<Price>| {
+        let mut bytes = Vec::new();
+        encoding.encode(&price, &mut bytes).unwrap();
+        (format!("{}:{}", encoding.codec(), encoding.manifest()), bytes)
+    };
+    let versions = Price::ENCODINGS.iter().map(|formats| formats.iter().map(encoded).collect());
+    let expected: [Vec<(&str, &[u8])>; 3] = [
+        vec![
+            ("bincode:shop.v3.Price", b"\xfb\xf4\x01\x03EUR"),
+            ("json:shop.v3.Price", br#"{"cents":500,"currency":"EUR"}"#),
+        ],
+        vec![
+            ("bincode:shop.v2.Price", b"\xfb\xf4\x01"),
+            ("json:shop.v2.Price", br#"{"cents":500}"#),
+        ],
+        vec![("bincode:shop.v1.Price", b"\x05"), ("json:shop.v1.Price", b"5")],
+    ];
+    let owned = expected.map(|formats| {
+        let own = |(name, bytes): (&str, &[u8])| (name.to_owned(), bytes.to_vec());
+        formats.into_iter().map(own).collect::<Vec<_>>()
+    });
+    assert_eq!(versions.collect::<Vec<Vec<_>>>(), owned);
+    assert_eq!(self::encoded(&price), b"\xfb\xf4\x01\x03EUR");
+}
+
+#[test]
+fn a_conversion_that_panics_is_a_fault_and_leaves_the_buffer_as_it_was() {
+    let price = Price { cents: u64::MAX, currency: String::new() };
+    let mut out = b"before".to_vec();
+    let oldest = Price::ENCODINGS[2][0].encode(&price, &mut out).unwrap_err();
+    assert_eq!((oldest.manifest(), oldest.fault()), ("shop.v1.Price", &CodecFault::Panicked));
+    assert_eq!(out, b"before");
+}
+
 impl RemoteMessage for Age {
     const MANIFEST: &'static str = "zoo.v1.Zoo";
     type Codec = Bincode;
@@ -354,6 +468,10 @@ impl RemoteMessage for Age {
 static CLASH: &[CodecEntry] = &[CodecEntry::new::<Age>(Origin::new("clash.rs", 3, "other::clash"))];
 
 static MOVED: &[CodecEntry] = &[CodecEntry::new::<Zoo>(Origin::new("moved.rs", 4, "other::moved"))];
+
+static HASHED: &[CodecEntry] =
+    &[CodecEntry::new::<Zoo>(Origin::new("hashed.rs", 5, "other::hashed"))
+        .with_schema(Some(0xabc))];
 
 /// Shares the origin of [`CLASH`], as two types of one declaration do.
 static TWIN: &[CodecEntry] = &[CodecEntry::new::<Zoo>(Origin::new("clash.rs", 3, "other::clash"))];
@@ -370,7 +488,7 @@ fn linked_registry_holds_every_declared_message() {
     ] {
         assert!(registry.find(name).is_some_and(is_right_type), "{name}");
     }
-    assert_eq!(registry.len(), 6);
+    assert_eq!(registry.len(), 6 + PRICES.len());
     registry.require(ZOO).unwrap();
     registry.require(nested::TICKETS).unwrap();
 }
@@ -456,7 +574,7 @@ fn unknown_names_are_refused() {
 }
 
 #[test]
-fn fingerprint_depends_on_the_names_alone() {
+fn fingerprint_depends_on_names_and_schemas_alone() {
     let fingerprint = |tables: &[&'static [CodecEntry]]| {
         CodecRegistry::from_tables(tables).unwrap().fingerprint()
     };
@@ -465,6 +583,7 @@ fn fingerprint_depends_on_the_names_alone() {
     assert_ne!(fingerprint(&[ZOO]), fingerprint(&[nested::TICKETS]));
     assert_eq!(fingerprint(&[]), 0xcbf2_9ce4_8422_2325);
     assert_eq!(fingerprint(&[CLASH]), fnv1a(b"bincode:zoo.v1.Zoo\n"));
+    assert_eq!(fingerprint(&[HASHED]), fnv1a(b"bincode:zoo.v1.Zoo 0000000000000abc\n"));
 }
 
 /// Hashes by the published definition, apart from the code under test.

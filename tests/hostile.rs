@@ -20,6 +20,8 @@ mod memory;
 mod messages;
 #[path = "common/raw.rs"]
 mod raw;
+#[path = "hostile/registry.rs"]
+mod registry;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -94,7 +96,7 @@ impl GossipSink for Gossiper {
 
 tellwire::remote_messages! {
     table HOSTILE, codec = Bincode;
-    "hostile.v1.Note" => Note,
+    "hostile.v1.Note" => Note { schema = 0x07 },
     "hostile.v1.Nest" => Nest,
     "hostile.v1.Units" => Units,
     "hostile.v1.Texts" => Texts,

@@ -268,3 +268,45 @@ impl fmt::Display for Cure<'_> {
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Bincode, Origin};
+
+    fn registry(names: usize) -> CodecRegistry {
+        let manifest = |number| &*format!("big.v1.N{number:06}{}", "x".repeat(60)).leak();
+        let entry = |number| {
+            let origin = Origin::new("big.rs", 1, "big");
+            CodecEntry::reading::<u16, Bincode, ()>(manifest(number), origin)
+                .with_schema(u64::try_from(number).ok())
+        };
+        let table: Vec<_> = (0..names).map(entry).collect();
+        CodecRegistry::from_tables(&[table.leak()]).unwrap()
+    }
+
+    #[test]
+    fn a_registry_travels_in_parts_and_is_read_back_whole() {
+        for names in [0, 1, 1_000] {
+            let registry = registry(names);
+            let (parts, is_whole) = registry.parts(512);
+            let mut accepted = Accepted::default();
+            for part in &parts {
+                assert!(part.len() <= 512);
+                accepted.add(part).unwrap();
+            }
+            assert!(is_whole && !parts.is_empty());
+            assert_eq!(accepted.iter().count(), names);
+            assert_eq!(registry.mismatches(&accepted).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_registry_beyond_the_bounds_is_cut_where_peers_would_refuse_it() {
+        let (parts, is_whole) = registry(MAX_NAMES).parts(4096);
+        let mut accepted = Accepted::default();
+        parts.iter().for_each(|part| accepted.add(part).unwrap());
+        assert!(!is_whole);
+        assert!(parts.iter().map(String::len).sum::<usize>() > MAX_TEXT - 4096);
+    }
+}

@@ -74,6 +74,21 @@ pub(crate) enum Control {
     Goodbye,
     /// Ends an ask.
     AskFailed { correlation: u64, reason: Reason },
+    /// Sums up what could not be delivered.
+    Refused { reason: Reason, count: u64, target: String, manifest: String },
+    /// Lists what the sender's registry accepts.
+    Codecs { lines: String, rest: Rest },
+}
+
+/// Mirrors what follows a part of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rest {
+    /// Another part.
+    More,
+    /// Nothing more is accepted.
+    Nothing,
+    /// Something that is not listed may be accepted.
+    Unlisted,
 }
 
 /// Mirrors the reasons for which there is no handshake.

@@ -1,0 +1,5 @@
+#[derive(serde::Serialize, serde::Deserialize, tellwire::RemoteMessage)]
+#[remote(manifest = "shop.v1.AddItem", codec = tellwire::codec::Bincode, schema = "v1")]
+struct AddItem;
+
+fn main() {}

@@ -1,0 +1,14 @@
+use tellwire::codec::Bincode;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct AddItem;
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct AddItemV1;
+
+tellwire::remote_messages! {
+    table SHOP, codec = Bincode;
+    "shop.v2.AddItem" => AddItem { until understood "shop.v1.AddItem" => AddItemV1 },
+}
+
+fn main() {}
