@@ -105,6 +105,57 @@ fn workers_end_when_their_coordinator_is_killed() {
 }
 
 #[test]
+fn schema_prints_the_table_that_is_committed() {
+    let ended = Example::start("schema", &["print"]).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let committed = std::fs::read_to_string("examples/schema.txt").unwrap();
+    let lines: Vec<_> = committed.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(ended.stdout, lines);
+    let ended = Example::start("schema", &["check", "examples/schema.txt"]).end();
+    assert_eq!((ended.code, ended.stdout.len()), (Some(0), 0), "{ended:?}");
+}
+
+#[test]
+fn schema_passes_additions_and_fails_for_each_incompatible_change() {
+    let check = |name: &str, table: &str| {
+        let file = input(name, table.as_bytes());
+        let ended = Example::start("schema", &["check", &file]).end();
+        (ended.code, ended.stdout)
+    };
+    let (code, said) = check("fewer.txt", "shop.v1.Checkout bincode -\n");
+    assert_eq!(code, Some(0), "{said:?}");
+    let notes = [
+        "note: `shop.v1.AddItem` is new",
+        "note: `shop.v1.Checkout` is accepted as json too",
+        "note: `shop.v2.AddItem` is new",
+    ];
+    assert_eq!(said, notes);
+
+    let other = "shop.v0.Gone json -\nshop.v1.AddItem json,bincode -\n\
+                 shop.v1.Checkout bincode,json -\nshop.v2.AddItem bincode,json 00000000000000ff\n";
+    let (code, said) = check("other.txt", other);
+    assert_eq!(code, Some(1), "{said:?}");
+    let incompatible = [
+        "incompatible: `shop.v0.Gone` is gone",
+        "incompatible: `shop.v1.AddItem` is sent as bincode, no longer as json",
+        "incompatible: `shop.v1.AddItem` is no longer accepted as json",
+        "incompatible: `shop.v2.AddItem` has changed its schema from 00000000000000ff to \
+         5f2e0b19c4d78a36",
+    ];
+    assert_eq!(said, incompatible);
+}
+
+#[test]
+fn schema_refuses_what_it_cannot_read_in_one_line() {
+    let broken = input("broken.txt", b"shop.v1.AddItem\n");
+    for arguments in [&["check", broken.as_str()][..], &["check", "no-such-file"], &["check"], &[]]
+    {
+        let ended = Example::start("schema", arguments).end();
+        assert_eq!((ended.code, ended.stderr.len()), (Some(2), 1), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn chat_carries_lines_both_ways_and_announces_who_comes_and_goes() {
     let (mut ada, seed) = open_room();
     let mut bob = Example::start("chat", &["--seed", &seed, "--name", "bob"]);

@@ -4,17 +4,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+use serde::{Deserialize, Serialize};
 use tellwire::Node;
 use tellwire::codec::{Bincode, CodecEntry, CodecRegistry, Origin, RemoteMessage};
 
-impl RemoteMessage for u32 {
+#[derive(Serialize, Deserialize)]
+struct Order {
+    count: u32,
+}
+
+impl RemoteMessage for Order {
     const MANIFEST: &'static str = "shop.v1.Order";
     type Codec = Bincode;
 }
 
 /// Stands in for the table of the crate: to name that table would be to link it.
 static SHOP: &[CodecEntry] =
-    &[CodecEntry::new::<u32>(Origin::new("tests/shop/src/lib.rs", 15, "tellwire_shop"))];
+    &[CodecEntry::new::<Order>(Origin::new("tests/shop/src/lib.rs", 15, "tellwire_shop"))];
 
 #[test]
 fn it_registers_nothing() {

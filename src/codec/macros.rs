@@ -234,7 +234,7 @@ macro_rules! __remote_message {
     };
     (older [$($codec:ty),+ $(,)?] ($manifest:literal, $old:ty)) => {{
         const _: () = $crate::__private::assert_manifest($manifest);
-        &[$($crate::codec::Encoding::older::<$old, $codec>($manifest)),+]
+        &[$($crate::codec::Encoding::<Self>::older::<$old, $codec>($manifest)),+]
     }};
     (upgrade []) => {
         ()
