@@ -1,7 +1,5 @@
 //! Shows that a crate is linked, and registers its messages, once it is named.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
-
 use tellwire::Node;
 use tellwire::codec::CodecRegistry;
 use tellwire_shop as _;

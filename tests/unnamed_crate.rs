@@ -2,8 +2,6 @@
 //!
 //! `tellwire-shop` is such a crate here; `tests/named_crate.rs` names it.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
-
 use serde::{Deserialize, Serialize};
 use tellwire::Node;
 use tellwire::codec::{Bincode, CodecEntry, CodecRegistry, Origin, RemoteMessage};

@@ -4,6 +4,9 @@
 //! and the schema hash as 16 hexadecimal digits if there is one, and a line feed. The fingerprint
 //! hashes exactly this text. Everything here came from a peer: it is checked line by line and
 //! bounded, and a search costs no allocation.
+//!
+//! The schema hashes travel here, once and before any message, and not with each name when it is
+//! first used: so a sender knows that it would not be understood before it sends.
 
 use thiserror::Error;
 
@@ -77,7 +80,7 @@ impl Accepted {
 
     fn line_at(&self, start: u32) -> Option<Line<'_>> {
         let rest = self.text.get(usize::try_from(start).ok()?..)?;
-        Line::parse(rest.split('\n').next()?)
+        Line::split(rest.split('\n').next()?)
     }
 }
 
@@ -90,13 +93,17 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn parse(line: &'a str) -> Option<Self> {
+        Self::split(line).filter(|line| is_codec_name(line.codec) && is_manifest(line.manifest))
+    }
+
+    /// Splits a line whose words are known to be good.
+    fn split(line: &'a str) -> Option<Self> {
         let (name, schema) = match line.split_once(' ') {
             Some((name, digits)) => (name, Some(parse_schema(digits)?)),
             None => (line, None),
         };
         let (codec, manifest) = name.split_once(':')?;
-        let is_valid = is_codec_name(codec) && is_manifest(manifest);
-        is_valid.then_some(Self { codec, manifest, schema })
+        Some(Self { codec, manifest, schema })
     }
 
     fn key(self) -> (&'a str, &'a str) {

@@ -151,7 +151,7 @@ impl Known {
     /// Finds the first encoding that the peer accepts.
     fn weigh<M: RemoteMessage>(&self) -> Choice {
         let mut refusal = Choice::Unknown;
-        for (form, encoding) in (0..).zip(encodings::<M>()) {
+        for (form, encoding) in (0..=u8::MAX).zip(encodings::<M>()) {
             let (codec, manifest) = (encoding.codec(), encoding.manifest());
             let Some(theirs) = self.accepted.find(codec, manifest) else { continue };
             // The type's own hash, or what the registry has for the name.
