@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tellwire::codec::{CodecEntry, CodecRegistry};
 use tellwire::{Node, RemoteRef};
 
 #[global_allocator]
@@ -31,15 +32,33 @@ tellwire::remote_messages! {
     "bench.v1.Note" => Note,
 }
 
+/// Is what only some peers know, so that the registries differ.
+#[derive(Serialize, Deserialize)]
+struct Other;
+
+tellwire::remote_messages! {
+    table OTHERS, codec = tellwire::codec::Bincode;
+    "bench.v1.Other" => Other,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let receiver = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
+    println!("to the same registry");
+    measure(&[NOTES]).await?;
+    println!("to another registry, whose list is looked up");
+    measure(&[NOTES, OTHERS]).await
+}
+
+async fn measure(tables: &[&'static [CodecEntry]]) -> Result<(), Box<dyn Error>> {
+    let registry = CodecRegistry::from_tables(tables)?;
+    let receiver = Node::builder("Bench").listen("tcp://127.0.0.1:0").registry(registry);
+    let receiver = receiver.start().await?;
     let arrived = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&arrived);
     receiver.register("/user/notes", move |_: Note| {
         counter.fetch_add(1, Ordering::Relaxed);
     })?;
-    let sender = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
+    let sender = Node::builder("Bench").listen("tcp://127.0.0.1:0").codecs(NOTES).start().await?;
     let notes = sender.resolve(receiver.path("/user/notes")?)?;
 
     let mut sent = 0;
