@@ -9,7 +9,7 @@
 //!    |<-- Welcome ----------------------|   or Refuse(reason), and the link closes
 //!    |--- Activate (if I am smaller) --->|   the node with the smaller address chooses the link
 //!    |<-- Activate (echo) --------------|   each carries what its sender has received so far
-//!    |<-- Codecs … -------------------->|   if the registries differ: what each side accepts
+//!    |<-- Codecs … ---------------------->|   if the registries differ: what each side accepts
 //!    |<== tells, asks, replies ========>|
 //!    |--- Goodbye ---------------------->|
 //!    |<-- Goodbye ----------------------|

@@ -10,7 +10,7 @@
 
 use thiserror::Error;
 
-use super::macros::{is_codec_name, is_manifest};
+use super::grammar::{is_codec_name, is_manifest};
 
 /// Keeps what a peer's registry accepts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,8 @@
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 
-use super::macros::{Upgrade, assert_codec_name, assert_manifest};
+use super::grammar::{assert_codec_name, assert_manifest};
+use super::macros::Upgrade;
 use super::{Codec, CodecError, CodecFault, RemoteMessage, contain};
 
 /// Points to the place in the source where a message type was registered.

@@ -32,6 +32,7 @@ mod accepted;
 mod bincode;
 mod encoding;
 mod entry;
+mod grammar;
 mod registry;
 
 /// Names a type on the wire and says in which format it travels.

@@ -34,7 +34,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::accepted::parse_schema;
-use super::macros::{is_codec_name, is_manifest};
+use super::grammar::{is_codec_name, is_manifest};
 use super::{CodecRegistry, brief};
 
 /// Lists manifests with their formats and schema hashes.

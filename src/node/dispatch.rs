@@ -11,7 +11,6 @@ use std::sync::MutexGuard;
 use crate::address::UniqueAddress;
 use crate::association::LinkId;
 use crate::association::control::{ControlPdu, Rest};
-use crate::codec::Accepted;
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
@@ -20,6 +19,7 @@ use crate::node::directory::{Failure, Route};
 use crate::node::ended::{Ended, Resolved};
 use crate::node::link::{HEADER_ROOM, now};
 use crate::node::mailbox::{Envelope, ReplyTo};
+use crate::node::negotiation::Listing;
 use crate::node::peers::{Gate, Peer};
 use crate::node::reassembly::Reassembly;
 use crate::node::refusals::Refusals;
@@ -43,8 +43,7 @@ pub(crate) struct Dispatcher {
     reassembly: Reassembly,
     tally: Tally,
     refusals: Refusals,
-    /// What the peer has listed of its codecs on this link; none when the list is whole.
-    listed: Option<Accepted>,
+    listing: Listing,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +82,7 @@ impl Dispatcher {
             reassembly: Reassembly::new(largest),
             tally: Tally::default(),
             refusals: Refusals::default(),
-            listed: Some(Accepted::default()),
+            listing: Listing::new(),
         }
     }
 
@@ -197,15 +196,9 @@ impl Dispatcher {
         }
     }
 
-    /// Gathers the list of what the peer accepts; a link carries it once.
+    /// Takes a part of the list of what the peer accepts.
     fn codecs(&mut self, lines: &str, rest: Rest) -> Result<(), FrameFault> {
-        let mut listed = self.listed.take().ok_or(FrameFault::OutOfTurn)?;
-        listed.add(lines)?;
-        if rest == Rest::More {
-            self.listed = Some(listed);
-            return Ok(());
-        }
-        let takes_unlisted = rest == Rest::Unlisted;
+        let Some((listed, takes_unlisted)) = self.listing.add(lines, rest)? else { return Ok(()) };
         let learned = self.peer.negotiation.learn(&self.core.registry, listed, takes_unlisted);
         if let (Some(difference), Some(peer)) = (learned, self.from.clone()) {
             self.core.registry_differs(peer, difference);

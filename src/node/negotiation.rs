@@ -16,8 +16,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::association::control::Rest;
 use crate::codec::{Accepted, CodecEntry, CodecRegistry, Encoding, Mismatch, RemoteMessage};
 use crate::event::{RegistryDifference, SchemaMismatch};
+use crate::frame::FrameFault;
 use crate::node::outbox::WireName;
 use crate::node::remote_ref::TellError;
 
@@ -49,6 +51,10 @@ enum Choice {
         there: u64,
     },
 }
+
+/// Gathers the list of what a peer accepts, which comes in parts; a link carries it once.
+#[derive(Debug)]
+pub(crate) struct Listing(Option<Accepted>);
 
 /// How a message of type `M` is to be sent.
 #[derive(Debug)]
@@ -170,6 +176,30 @@ impl Known {
 
     fn mismatch(&self, codec: &str, manifest: &str) -> Option<&Mismatch> {
         self.mismatches.iter().find(|found| found.codec == codec && found.manifest == manifest)
+    }
+}
+
+impl Listing {
+    pub(crate) fn new() -> Self {
+        Self(Some(Accepted::default()))
+    }
+
+    /// Takes a part; gives the list once it is whole, and whether the peer takes what is not listed too.
+    pub(crate) fn add(
+        &mut self,
+        lines: &str,
+        rest: Rest,
+    ) -> Result<Option<(Accepted, bool)>, FrameFault> {
+        let mut listed = self.0.take().ok_or(FrameFault::OutOfTurn)?;
+        listed.add(lines)?;
+        match rest {
+            Rest::Nothing => Ok(Some((listed, false))),
+            Rest::Unlisted => Ok(Some((listed, true))),
+            Rest::More => {
+                self.0 = Some(listed);
+                Ok(None)
+            }
+        }
     }
 }
 
