@@ -76,7 +76,7 @@ use super::CodecEntry;
 /// new version as soon as its registry is known to accept it, at once after its restart with the new
 /// build. Once no node of the old build is left, both can be deleted.
 ///
-/// ```
+/// ```standalone_crate
 /// use serde::{Deserialize, Serialize};
 /// use tellwire::codec::{Bincode, CodecRegistry};
 ///

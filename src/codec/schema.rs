@@ -13,7 +13,7 @@
 //! A program writes its table with [`SchemaTable::of`] and [`Display`](fmt::Display), and a test
 //! compares:
 //!
-//! ```
+//! ```standalone_crate
 //! use tellwire::codec::CodecRegistry;
 //! use tellwire::codec::schema::{Change, SchemaTable};
 //!
