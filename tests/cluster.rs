@@ -59,6 +59,7 @@ over_both_networks! {
     a_node_that_finds_no_seed_says_so_and_can_be_let_go,
     a_node_that_leaves_is_removed_without_any_downing,
     a_shutdown_leaves_first,
+    a_shutdown_that_may_not_wait_says_that_it_has_not_left,
     a_subscriber_can_follow_the_state_from_its_snapshot,
     a_slow_subscriber_is_told_what_it_missed_and_gets_a_new_snapshot,
     a_downed_node_shuts_itself_down,
@@ -192,7 +193,7 @@ async fn an_incarnation_is_given_up_as_soon_as_another_one_speaks_from_its_addre
 async fn a_node_that_finds_no_seed_says_so_and_can_be_let_go(net: Net) {
     let nobody = net.nobody();
     let ada = quick(&net).seeds([nobody.address.clone()]).start().await.unwrap();
-    until("the node to join", || ada.cluster().phase() == Phase::Joining).await;
+    assert_eq!(ada.cluster().phase(), Phase::Joining);
     let why = ada.cluster().explain().await.unwrap();
     let Some(JoinProgress::Asking { seeds, .. }) = &why.joining else { panic!("{why:?}") };
     assert_eq!(seeds.as_slice(), std::slice::from_ref(&nobody.address));
@@ -244,6 +245,21 @@ async fn a_shutdown_leaves_first(net: Net) {
     let (last, alone) = (nodes[2].shutdown(LONG).await, quick(&net).start().await.unwrap());
     assert!(last.has_left && nodes[0].shutdown(LONG).await.has_left);
     assert!(alone.shutdown(LONG).await.has_left);
+}
+
+async fn a_shutdown_that_may_not_wait_says_that_it_has_not_left(net: Net) {
+    let mut settings = Settings::local();
+    settings.cluster.leave_timeout = Duration::ZERO;
+    let ada = quick(&net).start().await.unwrap();
+    let bob = quick(&net).settings(settings).seeds([ada.address()]).start().await.unwrap();
+    all_up(&[&ada, &bob]).await;
+    let mut updates = ada.cluster().subscribe();
+    assert!(!bob.shutdown(LONG).await.has_left);
+    let node = next_event(&mut updates, |event| match event {
+        ClusterEvent::Unreachable(member) => Some(member.node().clone()),
+        _ => None,
+    });
+    assert_eq!(node.await, bob.unique_address());
 }
 
 async fn a_subscriber_can_follow_the_state_from_its_snapshot(net: Net) {

@@ -10,6 +10,7 @@ use crate::address::{Address, AddressError, Endpoint};
 use crate::association::control::{Identity, Limits};
 use crate::codec::{CodecEntry, CodecRegistry, RegistryError};
 use crate::membership::downing::DowningStrategy;
+use crate::membership::machine::JoinError;
 use crate::membership::profile::{Profile, ProfileError};
 use crate::membership::settings::{ClusterSettings, ClusterSettingsError};
 use crate::node::cluster_plan::{ClusterPlan, Prepared};
@@ -101,6 +102,9 @@ pub enum StartError {
     /// A seed is none; the caller's fault.
     #[error(transparent)]
     Seed(#[from] SeedError),
+    /// The membership does not begin to join; the caller's fault.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A gossip sink takes the place of the membership, so there is none to join with; the caller's fault.
     #[error("a node with a gossip sink of its own joins no cluster")]
     NoMembership,

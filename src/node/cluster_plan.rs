@@ -42,7 +42,7 @@ pub(crate) struct Prepared {
 }
 
 impl ClusterPlan {
-    /// Makes the machine, its inbox and its handle; `schemes` are those of the node's transports.
+    /// Makes the machine, which begins to join if there are seeds, its inbox and its handle; `schemes` are those of the node's transports.
     pub(crate) fn prepare(
         self,
         own: &UniqueAddress,
@@ -56,7 +56,7 @@ impl ClusterPlan {
         if self.sink.is_some() && !seeds.is_empty() {
             return Err(StartError::NoMembership);
         }
-        let machine = Membership::new(Setup {
+        let mut machine = Membership::new(Setup {
             own: own.clone(),
             profile: self.profile()?,
             settings: self.settings,
@@ -64,6 +64,9 @@ impl ClusterPlan {
             seed: random_bits(),
             started: (now(), RemovalTime::since_1970(since_1970())),
         })?;
+        if !seeds.is_empty() {
+            machine.handle_join(now(), seeds)?;
+        }
         let (phase, state) = (machine.phase(), machine.state());
         let view = View { last: 0, phase, state, refused: None };
         let (cluster, ends) = Cluster::new(own.clone(), rules, view, settings);
@@ -71,7 +74,7 @@ impl ClusterPlan {
             return Ok(Prepared { cluster, sink, gossiper: None });
         }
         let sink = Arc::clone(&ends.inbox) as Arc<dyn GossipSink>;
-        let gossiper = Some(gossiper::Parts { machine, ends, founding, seeds });
+        let gossiper = Some(gossiper::Parts { machine, ends, founding });
         Ok(Prepared { cluster, sink, gossiper })
     }
 

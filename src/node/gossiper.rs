@@ -27,7 +27,6 @@ pub(crate) struct Gossiper {
     /// Tells of incarnations that are gone.
     associations: EventStream,
     founding: Founding,
-    seeds: Vec<Address>,
     /// When each peer was last heard, as far as the machine was told.
     heard: HashMap<Address, Instant>,
     /// The PDU that is being sent.
@@ -39,7 +38,6 @@ pub(crate) struct Parts {
     pub(crate) machine: Membership,
     pub(crate) ends: Ends,
     pub(crate) founding: Founding,
-    pub(crate) seeds: Vec<Address>,
 }
 
 /// Says when a node forms a cluster that it was not told to form.
@@ -53,23 +51,17 @@ pub(crate) enum Founding {
 
 impl Gossiper {
     pub(crate) fn new(core: Arc<Core>, parts: Parts) -> Self {
-        let Parts { machine, ends, founding, seeds } = parts;
+        let Parts { machine, ends, founding } = parts;
         let associations = core.observers.events();
         let (heard, buffer) = (HashMap::new(), Vec::new());
-        Self { core, machine, ends, associations, founding, seeds, heard, buffer }
+        Self { core, machine, ends, associations, founding, heard, buffer }
     }
 
-    /// Joins through the seeds, if there are any, then takes inputs, sends, publishes and keeps the timer.
+    /// Takes inputs, sends, publishes and keeps the timer.
     pub(crate) async fn run(mut self) {
         let (core, inbox) = (Arc::clone(&self.core), Arc::clone(&self.ends.inbox));
-        let seeds = std::mem::take(&mut self.seeds);
-        let detection_time = self.machine.detection_time();
-        tracing::info!(local = %self.machine.own(), ?detection_time, ?seeds, "membership started");
-        if !seeds.is_empty() {
-            if let Err(error) = self.machine.handle_join(now(), seeds) {
-                tracing::error!(%error, "not joining");
-            }
-        }
+        let (phase, detection_time) = (self.machine.phase(), self.machine.detection_time());
+        tracing::info!(local = %self.machine.own(), ?phase, ?detection_time, "membership started");
         loop {
             self.carry_out();
             let timer = self.machine.poll_timeout().map(tokio::time::Instant::from_std);

@@ -1,6 +1,7 @@
 //! Reads the seeds that a node is to join through.
 
 use crate::address::{Address, AddressError, Endpoint};
+use crate::membership::machine::MAX_SEEDS;
 
 /// Says why a seed was refused; nothing was sent. The caller's fault: the same text is refused again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,9 +73,6 @@ impl SeedRules {
         Ok(seed)
     }
 }
-
-/// Seeds that one node asks.
-const MAX_SEEDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
