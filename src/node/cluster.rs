@@ -39,7 +39,7 @@ use crate::membership::explain::Explanation;
 use crate::membership::machine::{self, Phase, RequestError};
 use crate::membership::member::Member;
 use crate::membership::state::ClusterState;
-use crate::node::inbox::Inbox;
+use crate::node::gossip_inbox::GossipInbox;
 use crate::node::seeds::{SeedError, SeedRules};
 use crate::settings::Settings;
 
@@ -58,7 +58,7 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
     events: broadcast::WeakSender<Numbered>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<GossipInbox>,
 }
 
 /// Asks the task that keeps the membership for something.
@@ -90,7 +90,7 @@ pub(crate) struct Ends {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) view: watch::Sender<View>,
     pub(crate) events: broadcast::Sender<Numbered>,
-    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) inbox: Arc<GossipInbox>,
 }
 
 /// Says that the task which keeps the membership is gone, with its node; nothing was changed.
@@ -153,7 +153,7 @@ impl Cluster {
         view: View,
         settings: &Settings,
     ) -> (Self, Ends) {
-        let inbox = Arc::new(Inbox::new(settings.cluster.clone()));
+        let inbox = Arc::new(GossipInbox::new(settings.cluster.clone()));
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (sender, view) = watch::channel(view);
         let events = broadcast::Sender::new(settings.observe.stream_capacity);

@@ -15,7 +15,7 @@ use crate::settings::ClusterTaskSettings;
 
 /// Holds encoded membership PDUs from the links' readers to the gossiper.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub(crate) struct GossipInbox {
     settings: ClusterTaskSettings,
     waiting: Mutex<Waiting>,
     arrived: Notify,
@@ -33,7 +33,7 @@ struct Waiting {
     shares: HashMap<UniqueAddress, usize>,
 }
 
-impl Inbox {
+impl GossipInbox {
     pub(crate) fn new(settings: ClusterTaskSettings) -> Self {
         let (waiting, arrived) = (Mutex::default(), Notify::new());
         Self { settings, waiting, arrived, dropped: AtomicU64::new(0) }
@@ -74,7 +74,7 @@ impl Inbox {
     }
 }
 
-impl GossipSink for Inbox {
+impl GossipSink for GossipInbox {
     fn receive(&self, from: &UniqueAddress, pdu: &[u8]) {
         let mut waiting = self.lock();
         let share = waiting.shares.get(from).copied().unwrap_or(0);
@@ -104,10 +104,10 @@ mod tests {
         UniqueAddress::new("mem://Test@peer:1".parse().unwrap(), Uid::new(uid))
     }
 
-    fn inbox(set: impl FnOnce(&mut ClusterTaskSettings)) -> Inbox {
+    fn inbox(set: impl FnOnce(&mut ClusterTaskSettings)) -> GossipInbox {
         let mut settings = Settings::default().cluster;
         set(&mut settings);
-        Inbox::new(settings)
+        GossipInbox::new(settings)
     }
 
     #[tokio::test]
