@@ -63,6 +63,12 @@ pub struct OutboxSettings {
     pub max_control_bytes: usize,
     /// Asks to one peer that may wait for their reply. Default 65 536, from 1; about 100 bytes each.
     pub max_asks: usize,
+    /// Bytes of tells to slow actors of one peer that may wait here for credit before `tell` to these actors answers
+    /// `Full`; one message may overshoot it. Default 4 MiB, from 1 KiB. They wait beside `max_bytes`, so that tells to
+    /// other actors go on.
+    pub max_held_bytes: usize,
+    /// Tells to slow actors of one peer that may wait here for credit. Default 65 536, from 1.
+    pub max_held_frames: usize,
 }
 
 /// Bounds of what a peer may send and hold here.
@@ -77,7 +83,17 @@ pub struct InboundSettings {
     /// Peers this node knows at the same time. Default 16 384, from 1.
     pub max_peers: usize,
     /// Messages that wait in the mailbox of an actor started with `spawn`. Default 65 536, from 1.
+    ///
+    /// As many again may be on their way to any mailbox that holds its senders back, whoever made it, and 256 more
+    /// from each peer: they wait in front of the mailbox when it is full.
     pub mailbox_capacity: usize,
+    /// Encoded bytes that wait in the mailbox of an actor started with `spawn`; one message may overshoot it. Default
+    /// 16 MiB, from 1 KiB. As many again may be on their way, as for `mailbox_capacity`, and 64 KiB more from each peer.
+    pub mailbox_bytes: usize,
+    /// Bytes of one peer's messages that wait in front of full mailboxes, 128 added to each; beyond it they become dead
+    /// letters. Default 64 MiB, from 64 KiB. Reached only with hundreds of full mailboxes, or by a peer that restarts
+    /// again and again.
+    pub max_held_bytes: usize,
 }
 
 /// Bounds of dead letters, events and their log lines.
@@ -140,6 +156,8 @@ impl Default for OutboxSettings {
             max_frames: 65_536,
             max_control_bytes: 256 * KIB,
             max_asks: 65_536,
+            max_held_bytes: 4 * MIB,
+            max_held_frames: 65_536,
         }
     }
 }
@@ -151,6 +169,8 @@ impl Default for InboundSettings {
             max_handshakes: 1_024,
             max_peers: 16_384,
             mailbox_capacity: 65_536,
+            mailbox_bytes: 16 * MIB,
+            max_held_bytes: 64 * MIB,
         }
     }
 }
@@ -245,10 +265,14 @@ impl Settings {
         ensure("outbox.max_frames", self.outbox.max_frames >= 1)?;
         ensure("outbox.max_control_bytes", self.outbox.max_control_bytes >= 4 * KIB)?;
         ensure("outbox.max_asks", self.outbox.max_asks >= 1)?;
+        ensure("outbox.max_held_bytes", self.outbox.max_held_bytes >= KIB)?;
+        ensure("outbox.max_held_frames", self.outbox.max_held_frames >= 1)?;
         ensure("inbound.max_message", (KIB..=1024 * MIB).contains(&self.inbound.max_message))?;
         ensure("inbound.max_handshakes", self.inbound.max_handshakes >= 1)?;
         ensure("inbound.max_peers", self.inbound.max_peers >= 1)?;
         ensure("inbound.mailbox_capacity", self.inbound.mailbox_capacity >= 1)?;
+        ensure("inbound.mailbox_bytes", self.inbound.mailbox_bytes >= KIB)?;
+        ensure("inbound.max_held_bytes", self.inbound.max_held_bytes >= 64 * KIB)?;
         ensure("observe.stream_capacity", self.observe.stream_capacity >= 1)?;
         ensure("cluster.max_pdus", self.cluster.max_pdus >= 1)?;
         ensure("cluster.max_pdus_of_peer", self.cluster.max_pdus_of_peer >= 1)?;

@@ -130,6 +130,19 @@ pub(crate) enum ControlPdu {
         /// What follows.
         rest: Rest,
     },
+    /// Lets the peer send more to some of this node's targets.
+    Credit {
+        /// At most 128; the latest numbers count, so that a repeated or late one does no harm.
+        grants: Vec<Grant>,
+    },
+    /// Follows an Activate that is not the first between two incarnations: what had come by then, so that credit
+    /// which frames took along with a broken link is given back.
+    Standing {
+        /// At most 128 accounts; those that no Standing of the link names have received nothing.
+        accounts: Vec<Standing>,
+        /// Nothing more of the kind follows on this link.
+        is_last: bool,
+    },
 }
 
 /// Says what follows a part of the list of accepted names.
@@ -162,6 +175,33 @@ impl Welcome {
     pub(crate) fn terms(&self) -> Terms {
         Terms { limits: self.limits, registry: self.registry }
     }
+}
+
+/// Counts tells to one target, or what they may amount to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Amount {
+    /// How many.
+    pub(crate) messages: u64,
+    /// Bytes of their payloads.
+    pub(crate) bytes: u64,
+}
+
+/// Says how much may be sent to a target in all, since the two incarnations met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    /// Names the target by its dictionary id less 1, or literal targets together by 1024 plus their hash.
+    pub(crate) account: u16,
+    /// The bound of the sum of all tells.
+    pub(crate) granted: Amount,
+}
+
+/// Says how an account stands with the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// What came on all links before this one.
+    pub(crate) received: Amount,
+    /// As in Credit.
+    pub(crate) grant: Grant,
 }
 
 /// Says why a handshake was refused.
@@ -298,8 +338,56 @@ impl fmt::Display for Seen {
     }
 }
 
+impl Amount {
+    /// Counts one tell with a payload of so many bytes.
+    pub(crate) fn one(bytes: u64) -> Self {
+        Self { messages: 1, bytes }
+    }
+
+    /// Adds both numbers.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_add(other.messages),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// Subtracts both numbers, down to 0.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+
+    /// Gives the greater of each number.
+    pub(crate) fn max(self, other: Self) -> Self {
+        let (messages, bytes) = (self.messages.max(other.messages), self.bytes.max(other.bytes));
+        Self { messages, bytes }
+    }
+
+    /// Gives the smaller of each number.
+    pub(crate) fn min(self, other: Self) -> Self {
+        let (messages, bytes) = (self.messages.min(other.messages), self.bytes.min(other.bytes));
+        Self { messages, bytes }
+    }
+
+    /// Divides both numbers; by 0 as by 1.
+    pub(crate) fn over(self, parts: u64) -> Self {
+        let parts = parts.max(1);
+        Self { messages: self.messages / parts, bytes: self.bytes / parts }
+    }
+
+    /// Tells whether both numbers are below those of `bound`.
+    pub(crate) fn is_below(self, bound: Self) -> bool {
+        self.messages < bound.messages && self.bytes < bound.bytes
+    }
+}
+
 /// The one version of the wire that this build speaks.
 pub(crate) const VERSION: u8 = 1;
+/// Accounts that one Credit or Standing may name: 128 of the longest take 5 KiB.
+pub(crate) const MAX_ACCOUNTS_TOLD: usize = 128;
 /// Longest Hello or control PDU in bytes.
 pub(crate) const MAX_PDU: usize = 8 * 1024;
 
@@ -369,6 +457,17 @@ mod tests {
             let codecs = ControlPdu::Codecs { lines: "b:c\n".to_owned(), rest };
             assert_golden(&codecs, &[&b"\x09\x04b:c\n"[..], &[index]].concat());
         }
+    }
+
+    #[test]
+    fn the_bytes_of_credit_are_frozen() {
+        let amount = |messages, bytes| Amount { messages, bytes };
+        let grant = Grant { account: 1025, granted: amount(300, 7) };
+        let credit = ControlPdu::Credit { grants: vec![grant] };
+        assert_golden(&credit, &[10, 1, 251, 0x01, 0x04, 251, 0x2c, 0x01, 7]);
+        let standing = Standing { received: amount(4, 5), grant };
+        let standing = ControlPdu::Standing { accounts: vec![standing], is_last: true };
+        assert_golden(&standing, &[11, 1, 4, 5, 251, 0x01, 0x04, 251, 0x2c, 0x01, 7, 1]);
     }
 
     #[test]

@@ -243,7 +243,9 @@ impl Association {
             ControlPdu::Received { .. }
             | ControlPdu::AskFailed { .. }
             | ControlPdu::Refused { .. }
-            | ControlPdu::Codecs { .. } => {}
+            | ControlPdu::Codecs { .. }
+            | ControlPdu::Credit { .. }
+            | ControlPdu::Standing { .. } => {}
         }
     }
 

@@ -19,7 +19,8 @@ use crate::event::{DeadLetter, Reason};
 use crate::node::ask::{Answer, Completion};
 use crate::node::core::Core;
 use crate::node::directory::{Acceptor, Place, RegisterError, acceptor};
-use crate::node::mailbox::{Delivery, Inbox, MailboxSender, ReplyTo, bounded};
+use crate::node::inbox::{Inbox, MailboxSender, bounded_by};
+use crate::node::mailbox::{Delivery, ReplyTo, WhenFull};
 use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
 use crate::path::{ActorPath, IntoActorPath};
 
@@ -82,6 +83,7 @@ pub struct ActorBuilder<T, A> {
     inbox: Inbox<T>,
     mailbox: MailboxSender<T>,
     acceptors: Vec<Box<dyn Acceptor>>,
+    when_full: WhenFull,
 }
 
 impl Context {
@@ -207,8 +209,10 @@ impl LocalActor {
 
 impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
     pub(crate) fn new(core: Arc<Core>, path: Result<ActorPath, RegisterError>, actor: A) -> Self {
-        let (mailbox, inbox) = bounded(core.settings.inbound.mailbox_capacity);
-        Self { core, path, actor, inbox, mailbox, acceptors: Vec::new() }
+        let inbound = &core.settings.inbound;
+        let (mailbox, inbox) = bounded_by(inbound.mailbox_capacity, inbound.mailbox_bytes);
+        let when_full = WhenFull::default();
+        Self { core, path, actor, inbox, mailbox, acceptors: Vec::new(), when_full }
     }
 
     /// Lets the actor take messages of type `M`, in one order with its other types.
@@ -217,15 +221,21 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
         self
     }
 
+    /// Chooses what happens when its mailbox is full.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
     /// Registers the actor and starts its task.
     ///
     /// # Errors
     /// [`RegisterError`]: nothing was started.
     pub fn spawn(self) -> Result<LocalActor, RegisterError> {
-        let Self { core, path, actor, inbox, mailbox, acceptors } = self;
+        let Self { core, path, actor, inbox, mailbox, acceptors, when_full } = self;
         drop(mailbox);
         let path = path?;
-        let place = core.register(&path, acceptors)?;
+        let place = core.register(&path, acceptors, when_full)?;
         let (stop, stopped) = (Arc::new(Stop::default()), CancellationToken::new());
         let context = Context {
             core: Arc::clone(&core),
@@ -309,7 +319,7 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
     fn end(mut self) {
         let core = Arc::clone(&self.context.core);
         let path = self.context.path.clone();
-        core.directory.remove_place(path.local(), &self.place);
+        core.unregister_place(&self.place);
         for delivery in self.inbox.close() {
             core.observers.dead_letter(Reason::ActorStopped, 1, || DeadLetter {
                 target: Some(path.clone()),
@@ -358,7 +368,7 @@ impl<E: fmt::Display + Send> Outcome for Result<(), E> {
 }
 
 /// Runs a future to its end and tells whether it panicked.
-async fn panics(future: impl Future<Output = ()>) -> bool {
+pub(crate) async fn panics(future: impl Future<Output = ()>) -> bool {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Ready(())) => Poll::Ready(false),

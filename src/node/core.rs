@@ -20,13 +20,16 @@ use crate::association::control::Identity;
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, NodeEvent, Reason, RegistryDifference};
 use crate::node::ask::Answer;
+use crate::node::backlog::{self, Backlog};
 use crate::node::cluster::Cluster;
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
 use crate::node::link::now;
+use crate::node::mailbox::WhenFull;
 use crate::node::outbox::Undelivered;
 use crate::node::peers::Peer;
+use crate::node::receiving;
 use crate::node::remote_ref::ResolveError;
 use crate::node::sink::{GossipSink, RemoteMessageSink};
 use crate::path::ActorPath;
@@ -196,6 +199,7 @@ impl Core {
         &self,
         path: &ActorPath,
         acceptors: Vec<Box<dyn Acceptor>>,
+        when_full: WhenFull,
     ) -> Result<Arc<Place>, RegisterError> {
         if self.closing.is_cancelled() {
             return Err(RegisterError::Stopped);
@@ -203,7 +207,38 @@ impl Core {
         if self.sink.is_some() {
             return Err(RegisterError::Sink);
         }
-        self.directory.insert(path, acceptors)
+        let backlog = match when_full {
+            WhenFull::HoldBack => Some(Backlog::new(receiving::window(&self.settings.inbound))),
+            WhenFull::Refuse => None,
+        };
+        self.directory.insert(path, acceptors, backlog)
+    }
+
+    /// Ends the registration at a local path; tells whether there was one.
+    pub(crate) fn unregister(&self, local: &str) -> bool {
+        let removed = self.directory.remove(local);
+        removed.inspect(|place| self.abandon(place)).is_some()
+    }
+
+    /// Ends exactly this registration, not one that has taken its place.
+    pub(crate) fn unregister_place(&self, place: &Arc<Place>) {
+        self.directory.remove_place(place);
+        self.abandon(place);
+    }
+
+    /// Ends every registration.
+    pub(crate) fn unregister_all(&self) {
+        // One by one: dropping a mailbox may run code that comes back here.
+        for local in self.directory.paths() {
+            self.unregister(&local);
+        }
+    }
+
+    /// Turns what waits in front of a place's mailboxes into dead letters.
+    fn abandon(&self, place: &Place) {
+        if let Some(backlog) = place.backlog() {
+            backlog::abandon(self, place, backlog.end());
+        }
     }
 
     /// Gives every peer but this node itself.
@@ -252,6 +287,10 @@ impl Core {
         let passed = peer.outbox.discard(|undelivered| {
             count += 1;
             self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, why));
+            if let Undelivered::Tell { ask: Some(ask), .. } = undelivered {
+                // One that waited for credit has no place among the frames.
+                peer.asks.complete(ask, Answer::Failed(reason));
+            }
         });
         peer.asks.fail_passed(passed, reason);
         count

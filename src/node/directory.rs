@@ -15,7 +15,9 @@ use dashmap::mapref::entry::Entry as Slot;
 
 use crate::codec::{CodecEntry, CodecError, CodecFault, RemoteMessage};
 use crate::event::Reason;
-use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused};
+use crate::node::backlog::{Backlog, Offered, Parked};
+use crate::node::ended::Ended;
+use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused, Room};
 use crate::path::{ActorPath, PathError};
 
 /// Knows the local actors.
@@ -32,9 +34,11 @@ struct Entry {
 }
 
 /// Is what outlives a registration in the routes that lead there: whether it still stands.
-#[derive(Debug)]
 pub(crate) struct Place {
+    local: Box<str>,
     is_registered: AtomicBool,
+    /// Keeps what its full mailboxes cannot take; none for a registration that refuses the newest.
+    backlog: Option<Backlog>,
 }
 
 /// Says why a path could not be registered; nothing was changed.
@@ -74,10 +78,18 @@ pub(crate) trait Acceptor: Send + Sync {
 pub(crate) trait Route: Send {
     /// Decodes a message into the batch.
     fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure>;
-    /// Hands the batch over; gives how many were taken, and shows the others to `failed`.
-    fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64;
-    /// Tells whether the path is still registered as it was.
-    fn is_current(&self) -> bool;
+    /// Hands the batch over; gives how many were taken, and shows the others to `left`.
+    fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64;
+    /// Gives the registration it leads to.
+    fn place(&self) -> &Arc<Place>;
+}
+
+/// Is a message that its actor did not get at once.
+pub(crate) enum Left {
+    /// It ended.
+    Failed(Failure),
+    /// It is to wait in the backlog of the registration.
+    Waits(Box<dyn Parked>),
 }
 
 /// A message that its actor did not get.
@@ -110,8 +122,10 @@ impl Directory {
         &self,
         path: &ActorPath,
         acceptors: Vec<Box<dyn Acceptor>>,
+        backlog: Option<Backlog>,
     ) -> Result<Arc<Place>, RegisterError> {
-        let place = Arc::new(Place { is_registered: AtomicBool::new(true) });
+        let (local, is_registered) = (path.local().into(), AtomicBool::new(true));
+        let place = Arc::new(Place { local, is_registered, backlog });
         match self.entries.entry(path.local().into()) {
             Slot::Occupied(_) => Err(RegisterError::Taken { path: path.clone() }),
             Slot::Vacant(slot) => {
@@ -121,27 +135,24 @@ impl Directory {
         }
     }
 
-    /// Ends the registration at a local path; tells whether there was one.
-    pub(crate) fn remove(&self, local: &str) -> bool {
-        let removed = self.entries.remove(local);
-        removed.is_some_and(|(_, entry)| entry.place.end())
+    /// Removes the registration at a local path, and gives what the caller has to end.
+    pub(crate) fn remove(&self, local: &str) -> Option<Arc<Place>> {
+        let (_, entry) = self.entries.remove(local)?;
+        entry.place.close();
+        Some(Arc::clone(&entry.place))
     }
 
-    /// Ends exactly this registration, not one that has taken its place.
-    pub(crate) fn remove_place(&self, local: &str, place: &Arc<Place>) {
-        let removed = self.entries.remove_if(local, |_, entry| Arc::ptr_eq(&entry.place, place));
-        if removed.is_some() {
-            place.end();
-        }
+    /// Removes exactly this registration, not one that has taken its place.
+    pub(crate) fn remove_place(&self, place: &Arc<Place>) {
+        let removed =
+            self.entries.remove_if(place.local(), |_, entry| Arc::ptr_eq(&entry.place, place));
+        drop(removed);
+        place.close();
     }
 
-    /// Ends every registration.
-    pub(crate) fn clear(&self) {
-        // One by one: dropping a mailbox may run code that comes back here.
-        let all: Vec<Box<str>> = self.entries.iter().map(|entry| entry.key().clone()).collect();
-        for local in all {
-            self.remove(&local);
-        }
+    /// Gives the registered paths.
+    pub(crate) fn paths(&self) -> Vec<Box<str>> {
+        self.entries.iter().map(|entry| entry.key().clone()).collect()
     }
 
     /// Counts the registered paths.
@@ -179,8 +190,28 @@ impl Directory {
 }
 
 impl Place {
-    fn end(&self) -> bool {
-        self.is_registered.swap(false, Ordering::AcqRel)
+    /// Gives the local path.
+    pub(crate) fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// Tells whether the path is still registered as it was.
+    pub(crate) fn is_current(&self) -> bool {
+        self.is_registered.load(Ordering::Acquire)
+    }
+
+    /// Gives where messages for full mailboxes wait; none if they are refused.
+    pub(crate) fn backlog(&self) -> Option<&Backlog> {
+        self.backlog.as_ref()
+    }
+
+    /// Names a tell to this place that ended.
+    pub(crate) fn ended(&self, wire_name: String, failure: Failure) -> Ended {
+        Ended { target: self.local.to_string(), wire_name, failure }
+    }
+
+    fn close(&self) {
+        self.is_registered.store(false, Ordering::Release);
     }
 }
 
@@ -226,7 +257,8 @@ struct TypedRoute<M, T> {
 }
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
-    fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure> {
+    fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
+        envelope.bytes = payload.len();
         let message = match self.codec.decode::<M>(payload) {
             Ok(message) => message,
             Err(error) => return Err(Failure::undecodable(&error, envelope)),
@@ -239,13 +271,35 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
         Ok(())
     }
 
-    fn flush(&mut self, failed: &mut dyn FnMut(Failure)) -> u64 {
-        let offered = self.batch.len();
-        let mut lost = 0;
+    fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64 {
+        if self.place.backlog().is_some_and(Backlog::is_waiting) {
+            while let Some(delivery) = self.batch.pop_front() {
+                left(Left::Waits(self.park(delivery)));
+            }
+            return 0;
+        }
         let Some(mailbox) = self.mailbox.upgrade() else {
-            self.batch.drain(..).for_each(|delivery| failed(untaken(&Ok(()), delivery)));
+            let gone = self.batch.drain(..).map(|delivery| untaken(&Ok(()), delivery));
+            gone.for_each(|failure| left(Left::Failed(failure)));
             return 0;
         };
+        let (offered, lost) = (self.batch.len(), self.deliver(&*mailbox, left));
+        let lost = lost + self.refused.len();
+        for refused in std::mem::take(&mut self.refused) {
+            left(self.refusal(refused));
+        }
+        (offered - lost.min(offered)) as u64
+    }
+
+    fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+}
+
+impl<M: RemoteMessage + Into<T>, T: Send + 'static> TypedRoute<M, T> {
+    /// Offers the batch until it is empty; gives how many messages were lost by panics.
+    fn deliver(&mut self, mailbox: &dyn Mailbox<T>, left: &mut dyn FnMut(Left)) -> usize {
+        let mut lost = 0;
         while !self.batch.is_empty() {
             let (batch, refused) = (&mut self.batch, &mut self.refused);
             let before = batch.len();
@@ -255,22 +309,78 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
             if self.batch.len() == before {
                 // A mailbox that takes nothing would be asked for ever.
                 lost += before;
-                self.batch.drain(..).for_each(|delivery| failed(untaken(&outcome, delivery)));
+                let untaken = self.batch.drain(..).map(|delivery| untaken(&outcome, delivery));
+                untaken.for_each(|failure| left(Left::Failed(failure)));
             } else if outcome.is_err() {
                 lost += 1;
-                failed(Failure::panicked("the mailbox", Envelope::default()));
+                left(Left::Failed(Failure::panicked("the mailbox", Envelope::default())));
             }
         }
-        lost += self.refused.len();
-        for refused in self.refused.drain(..) {
-            let (reason, delivery) = refused.into_parts();
-            failed(Failure { reason, detail: None, envelope: delivery.envelope });
-        }
-        (offered - lost.min(offered)) as u64
+        lost
     }
 
-    fn is_current(&self) -> bool {
-        self.place.is_registered.load(Ordering::Acquire)
+    /// Lets a message for a full mailbox wait if the registration holds senders back.
+    fn refusal(&self, refused: Refused<T>) -> Left {
+        match refused {
+            Refused::Full(delivery) if self.place.backlog().is_some() => {
+                Left::Waits(self.park(delivery))
+            }
+            refused => Left::Failed(refused.into()),
+        }
+    }
+
+    fn park(&self, delivery: Delivery<T>) -> Box<dyn Parked> {
+        Box::new(TypedParked { codec: self.codec, mailbox: Weak::clone(&self.mailbox), delivery })
+    }
+}
+
+struct TypedParked<T> {
+    codec: &'static CodecEntry,
+    mailbox: Weak<dyn Mailbox<T>>,
+    delivery: Delivery<T>,
+}
+
+impl<T: Send + 'static> Parked for TypedParked<T> {
+    fn bytes(&self) -> u64 {
+        self.delivery.envelope.bytes as u64
+    }
+
+    fn offer(self: Box<Self>) -> Offered {
+        let Self { codec, mailbox, delivery } = *self;
+        let Some(alive) = mailbox.upgrade() else {
+            return Offered::Failed(untaken(&Ok(()), delivery), codec.wire_name());
+        };
+        match catch_unwind(AssertUnwindSafe(|| alive.try_deliver(delivery))) {
+            Ok(Ok(())) => Offered::Taken,
+            Ok(Err(Refused::Full(delivery))) => {
+                Offered::Full(Box::new(Self { codec, mailbox, delivery }))
+            }
+            Ok(Err(gone)) => Offered::Failed(gone.into(), codec.wire_name()),
+            Err(_) => {
+                let failure = Failure::panicked("the mailbox", Envelope::default());
+                Offered::Failed(failure, codec.wire_name())
+            }
+        }
+    }
+
+    fn fail(self: Box<Self>, reason: Reason) -> Failure {
+        Failure { reason, detail: None, envelope: self.delivery.envelope }
+    }
+
+    fn room(&self) -> Option<Room> {
+        let mailbox = self.mailbox.upgrade()?;
+        catch_unwind(AssertUnwindSafe(|| mailbox.room())).ok().flatten()
+    }
+
+    fn wire_name(&self) -> String {
+        self.codec.wire_name()
+    }
+}
+
+impl<T> From<Refused<T>> for Failure {
+    fn from(refused: Refused<T>) -> Self {
+        let (reason, delivery) = refused.into_parts();
+        Self { reason, detail: None, envelope: delivery.envelope }
     }
 }
 
@@ -281,6 +391,12 @@ fn untaken<T>(outcome: &std::thread::Result<()>, delivery: Delivery<T>) -> Failu
             Failure { reason: Reason::MailboxGone, detail: None, envelope: delivery.envelope }
         }
         Err(_) => Failure::panicked("the mailbox", delivery.envelope),
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.local).finish()
     }
 }
 

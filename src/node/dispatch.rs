@@ -14,9 +14,12 @@ use crate::association::control::{ControlPdu, Rest};
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
+use crate::node::cold::{Cold, deliver_cold};
 use crate::node::core::{Core, Counters};
-use crate::node::directory::{Failure, Route};
-use crate::node::ended::{Ended, Resolved};
+use crate::node::credit::AccountId;
+use crate::node::directory::{Failure, Left};
+use crate::node::ended::{Asker, Ended, Resolved};
+use crate::node::intake::Intake;
 use crate::node::link::{HEADER_ROOM, now};
 use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::negotiation::Listing;
@@ -24,7 +27,6 @@ use crate::node::peers::{Gate, Peer};
 use crate::node::reassembly::Reassembly;
 use crate::node::refusals::Refusals;
 use crate::node::routes::{Before, Key, Routes};
-use crate::node::sink::{DeliverError, InboundTell};
 use crate::path::ActorPath;
 use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
 
@@ -44,6 +46,7 @@ pub(crate) struct Dispatcher {
     tally: Tally,
     refusals: Refusals,
     listing: Listing,
+    intake: Intake,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +76,7 @@ impl Dispatcher {
         let largest = core.settings.inbound.max_message + HEADER_ROOM;
         Self {
             core,
+            intake: Intake::new(Arc::clone(&peer)),
             peer,
             link,
             from,
@@ -183,6 +187,18 @@ impl Dispatcher {
                 self.acknowledge(is_active, received);
                 None
             }
+            ControlPdu::Credit { grants } => {
+                if is_active {
+                    self.peer.outbox.grant(&grants);
+                }
+                None
+            }
+            ControlPdu::Standing { accounts, is_last } => {
+                if is_active {
+                    self.peer.outbox.settle_credit(&accounts, is_last);
+                }
+                None
+            }
             ControlPdu::Ping { received, .. } | ControlPdu::Pong { received, .. } => {
                 self.acknowledge(is_active, received);
                 Some(Step::Control(pdu))
@@ -244,7 +260,19 @@ impl Dispatcher {
             wire_name: self.dictionary.resolve(header.manifest)?,
             payload,
         };
-        let ended = self.deliver_cold(&tell, envelope);
+        let account = AccountId::of(header.target);
+        self.intake.count(account, payload.len());
+        let (place, ended) = match self.mismatch(tell.wire_name) {
+            Some((reason, detail)) => {
+                (None, Some(Ended::cold(&tell, Failure { reason, detail, envelope })))
+            }
+            None => deliver_cold(
+                &Cold { core: &self.core, from: self.from.as_ref(), account, tell },
+                &mut self.intake,
+                envelope,
+            ),
+        };
+        self.intake.settle(|_| place.as_ref());
         self.report(ended);
         Ok(())
     }
@@ -257,22 +285,23 @@ impl Dispatcher {
         payload: &[u8],
     ) -> Result<(), FrameFault> {
         let envelope = self.envelope(header)?;
-        match self.routes.before(key) {
-            Before::Nothing => {}
-            Before::Flush => self.flush_and_report(),
+        let ended = match self.routes.before(key) {
+            Before::Nothing => None,
+            Before::Flush => {
+                self.flush_and_report();
+                None
+            }
             Before::Resolve => {
                 self.flush_and_report();
-                match self.resolve_route(key)? {
-                    Ok(route) => self.routes.insert(key, route),
-                    Err((reason, detail)) => {
-                        let failure = Failure { reason, detail, envelope };
-                        self.report([Ended::warm(&self.dictionary, key, failure)]);
-                        return Ok(());
-                    }
-                }
+                self.resolve_route(key)?.err()
             }
-        }
-        if let Err(failure) = self.routes.push(key, payload, envelope) {
+        };
+        self.intake.count(AccountId::of(header.target), payload.len());
+        let failed = match ended {
+            Some((reason, detail)) => Err(Failure { reason, detail, envelope }),
+            None => self.routes.push(key, payload, envelope),
+        };
+        if let Err(failure) = failed {
             self.report([Ended::warm(&self.dictionary, key, failure)]);
         }
         if self.routes.is_brimful() {
@@ -281,78 +310,19 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn resolve_route(
-        &self,
-        (target, manifest): Key,
-    ) -> Result<Result<Box<dyn Route>, Denied>, FrameFault> {
-        let (target, wire_name) = (self.dictionary.get(target)?, self.dictionary.get(manifest)?);
+    fn resolve_route(&mut self, key: Key) -> Result<Result<(), Denied>, FrameFault> {
+        let (target, wire_name) = (self.dictionary.get(key.0)?, self.dictionary.get(key.1)?);
         if let Some(denied) = self.mismatch(wire_name) {
             return Ok(Err(denied));
         }
-        let codec = self.core.registry.find(wire_name);
-        Ok(self.core.directory.route(target, codec).map_err(|reason| (reason, None)))
+        let route = self.core.directory.route(target, self.core.registry.find(wire_name));
+        Ok(route.map(|route| self.routes.insert(key, route)).map_err(|reason| (reason, None)))
     }
 
     /// Finds out whether the peer means something else by the name: such bytes are never decoded.
     fn mismatch(&self, wire_name: &str) -> Option<Denied> {
         let mismatch = self.peer.negotiation.mismatch(wire_name)?;
         Some((Reason::SchemaMismatch, Some(mismatch.to_string())))
-    }
-
-    /// Delivers by texts: to a custom sink, or through a route of its own.
-    fn deliver_cold(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Ended> {
-        if ActorPath::check_local(tell.target).is_err() {
-            let failure = Failure { reason: Reason::Malformed, detail: None, envelope };
-            return Some(Ended::cold(tell, failure));
-        }
-        if let Some((reason, detail)) = self.mismatch(tell.wire_name) {
-            return Some(Ended::cold(tell, Failure { reason, detail, envelope }));
-        }
-        let failed = match &self.core.sink {
-            Some(_) => self.deliver_to_sink(tell, envelope),
-            None => self.deliver_once(tell, envelope),
-        };
-        match failed {
-            Some(failure) => Some(Ended::cold(tell, failure)),
-            None => {
-                Counters::add(&self.core.counters.delivered, 1);
-                None
-            }
-        }
-    }
-
-    fn deliver_once(&self, tell: &Resolved<'_>, envelope: Envelope) -> Option<Failure> {
-        let codec = self.core.registry.find(tell.wire_name);
-        let mut route = match self.core.directory.route(tell.target, codec) {
-            Ok(route) => route,
-            Err(reason) => return Some(Failure { reason, detail: None, envelope }),
-        };
-        if let Err(failure) = route.push(tell.payload, envelope) {
-            return Some(failure);
-        }
-        let mut failed = None;
-        route.flush(&mut |failure| failed = Some(failure));
-        failed
-    }
-
-    fn deliver_to_sink(&self, tell: &Resolved<'_>, mut envelope: Envelope) -> Option<Failure> {
-        let (Some(sink), Some(peer)) = (&self.core.sink, &self.from) else { return None };
-        let verdict = envelope.reply.as_mut().map(ReplyTo::await_verdict);
-        let inbound = InboundTell {
-            target: tell.target,
-            wire_name: tell.wire_name,
-            payload: tell.payload,
-            sender: envelope.sender,
-            reply: envelope.reply,
-            peer,
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| sink.deliver(inbound)));
-        let result = outcome.unwrap_or_else(|_| Err(DeliverError::new(Reason::Panicked)));
-        if let Some(verdict) = verdict {
-            verdict.give(result.as_ref().map_or_else(|error| error.reason, |()| Reason::NoReply));
-        }
-        let DeliverError { reason, detail } = result.err()?;
-        Some(Failure { reason, detail, envelope: Envelope::default() })
     }
 
     /// Gathers what comes along with a message.
@@ -387,12 +357,20 @@ impl Dispatcher {
         Ok(path)
     }
 
-    /// Hands every batch over; gives what was not taken.
+    /// Hands every batch over and settles what came; gives what ended.
     fn flush(&mut self) -> Vec<Ended> {
-        let (mut ended, mut routes) = (Vec::new(), std::mem::take(&mut self.routes));
-        let taken =
-            routes.flush(|key, failure| ended.push(Ended::warm(&self.dictionary, key, failure)));
-        self.routes = routes;
+        let Self { core, dictionary, routes, intake, .. } = self;
+        let mut ended = Vec::new();
+        let taken = routes.flush(|key, place, left| {
+            let failed = match left {
+                Left::Failed(failure) => Err(failure),
+                Left::Waits(parked) => {
+                    intake.park(core, AccountId::of(TextRef::Id(key.0)), place, parked)
+                }
+            };
+            ended.extend(failed.err().map(|failure| Ended::warm(dictionary, key, failure)));
+        });
+        intake.settle(|account| routes.place(account.index()));
         self.tally.delivered += taken;
         ended
     }
@@ -403,15 +381,10 @@ impl Dispatcher {
     }
 
     fn report(&mut self, ended: impl IntoIterator<Item = Ended>) {
-        for ended in ended {
-            let reason = ended.failure.reason;
-            self.core
-                .observers
-                .dead_letter(reason, 1, || ended.describe(self.core.address(), &self.peer.address));
-            if let Some(reply) = ended.failure.envelope.reply {
-                reply.fail(reason);
-            } else if self.link.is_some() {
-                self.refusals.add(reason, &ended.target, &ended.wire_name);
+        for mut ended in ended {
+            let asker = ended.report(&self.core, &self.peer);
+            if asker == Asker::None && self.link.is_some() {
+                self.refusals.add(ended.failure.reason, &ended.target, &ended.wire_name);
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::event::{NodeEvent, Reason};
 use crate::frame;
 use crate::node::core::{Core, Counters};
 use crate::node::link::{HANDSHAKE_LIMIT, LinkHandle, NewLink, now};
+use crate::node::outbox::IsFirst;
 use crate::node::peers::Peer;
 use crate::transport::{Link, TransportError};
 use crate::wire::FrameDecoder;
@@ -210,6 +211,7 @@ impl Driver {
                 self.peer.negotiation.forget();
                 self.peer.gate().received = 0;
                 self.peer.gate().acknowledged = 0;
+                self.peer.receiving().restart();
                 self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::NewIncarnation);
                 let lost = self.peer.outbox.new_incarnation();
                 self.lost(Reason::NewIncarnation, lost);
@@ -290,20 +292,25 @@ impl Driver {
 
     /// Opens the gate for the link, announces that with what was received so far, and lets the writer go.
     fn activate(&self, link: LinkId, peer: UniqueAddress, terms: Terms, generation: u64) {
-        let received = {
+        let is_first = if generation == 1 { IsFirst::Yes } else { IsFirst::No };
+        let (received, standing) = {
             let mut gate = self.peer.gate();
             gate.active = Some(link);
             gate.peer = Some(peer.clone());
             gate.acknowledged = gate.received;
-            gate.received
+            // Under the gate: nothing of this link can have come yet.
+            let standing = (is_first == IsFirst::No).then(|| self.peer.standing());
+            (gate.received, standing.unwrap_or_default())
         };
         let pdu = ControlPdu::Activate { generation, received };
-        self.push(link, |out| frame::encode_control(&pdu, out));
+        for pdu in [pdu].iter().chain(&standing) {
+            self.push(link, |out| frame::encode_control(pdu, out));
+        }
         if self.peer.negotiation.meet(self.core.identity.registry, terms.registry) {
             self.list_codecs(link);
         }
         if let Some(handle) = self.links.get(&link) {
-            self.peer.outbox.activate(link, handle.wake());
+            self.peer.outbox.activate(link, handle.wake(), is_first);
         }
         {
             let mut view = self.peer.view();

@@ -2,7 +2,9 @@
 
 use crate::address::Address;
 use crate::event::DeadLetter;
+use crate::node::core::Core;
 use crate::node::directory::Failure;
+use crate::node::peers::Peer;
 use crate::node::routes::Key;
 use crate::path::ActorPath;
 use crate::wire::Dictionary;
@@ -23,6 +25,15 @@ pub(crate) struct Ended {
     pub(crate) failure: Failure,
 }
 
+/// Says whether somebody waited for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Somebody did, and was told the reason.
+    Told,
+    /// It was a tell.
+    None,
+}
+
 impl Ended {
     /// Names a tell that came by ids.
     pub(crate) fn warm(dictionary: &Dictionary, (target, manifest): Key, failure: Failure) -> Self {
@@ -36,8 +47,22 @@ impl Ended {
         Self { target, wire_name, failure }
     }
 
+    /// Makes a dead letter of a tell from `peer`; an asker is told the reason. Gives back whether there was one.
+    pub(crate) fn report(&mut self, core: &Core, peer: &Peer) -> Asker {
+        let (reason, reply) = (self.failure.reason, self.failure.envelope.reply.take());
+        let describe = || self.describe(core.address(), &peer.address);
+        core.observers.dead_letter(reason, 1, describe);
+        match reply {
+            Some(reply) => {
+                reply.fail(reason);
+                Asker::Told
+            }
+            None => Asker::None,
+        }
+    }
+
     /// Gives the dead letter of a tell from `peer` to this node at `local`.
-    pub(crate) fn describe(&self, local: &Address, peer: &Address) -> DeadLetter {
+    fn describe(&self, local: &Address, peer: &Address) -> DeadLetter {
         let target = self.target.parse::<ActorPath>().ok();
         DeadLetter {
             target: target.and_then(|target| target.at(local).ok()),

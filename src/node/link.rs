@@ -266,7 +266,9 @@ async fn write(context: Context, mut writer: LinkWriter) {
     let why = loop {
         gather(&context, &mut batch, &mut defined);
         if batch.is_empty() {
-            if context.shared.is_flushing.swap(false, Ordering::AcqRel) {
+            // What waits for credit is not flushed before it has come.
+            let is_done = context.peer.outbox.is_empty();
+            if is_done && context.shared.is_flushing.swap(false, Ordering::AcqRel) {
                 report(&context, Input::Flushed { link: context.link }).await;
             }
             // Biased: what waits is written before the link closes.
@@ -328,7 +330,10 @@ fn gather(context: &Context, batch: &mut Batch, defined: &mut usize) {
     let mut own = context.shared.control();
     std::mem::swap(&mut *own, &mut batch.control);
     if batch.is_empty() {
-        context.peer.outbox.take(context.link, batch, defined);
+        if context.peer.outbox.take(context.link, batch, defined) {
+            context.peer.tell_credit(&mut batch.control);
+        }
+        context.peer.note_asks(batch.asks.drain(..));
     }
 }
 

@@ -18,11 +18,14 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = core.cancel.cancelled() => break,
             () = peer.outbox.demand() => {}
         }
-        while !peer.outbox.is_empty() {
+        peer.grant_itself();
+        while !peer.outbox.is_drained() {
             peer.outbox.take_local(&mut batch, &mut defined);
+            peer.note_asks(batch.asks.drain(..));
             for bytes in batch.pieces() {
                 dispatcher.dispatch_local(bytes);
             }
+            peer.grant_itself();
             batch.clear();
             tokio::task::coop::consume_budget().await;
         }

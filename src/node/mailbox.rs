@@ -1,11 +1,12 @@
-//! Is where one actor's typed messages go in: the [`Mailbox`] seam and the built-in bounded mailbox.
+//! Is where one actor's typed messages go in: the [`Mailbox`] seam. `inbox.rs` has the built-in one.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::codec::RemoteMessage;
 use crate::event::Reason;
@@ -15,13 +16,15 @@ use crate::path::ActorPath;
 
 /// Takes the decoded messages of one actor, without waiting.
 ///
-/// Implemented for [`mpsc::Sender`], for closures `Fn(M)`, and for the built-in [`MailboxSender`]. It is called on
+/// Implemented for [`mpsc::Sender`], for closures `Fn(M)`, and for the built-in
+/// [`MailboxSender`](crate::node::MailboxSender). It is called on
 /// the task that reads the peer's link, so it must not block. A panic costs the one message.
 pub trait Mailbox<M>: Send + Sync + 'static {
     /// Takes one message.
     ///
     /// # Errors
-    /// [`Refused`] gives the message back; it becomes a dead letter, an ask is answered with the reason.
+    /// [`Refused`] gives the message back. One refused as `Full` is offered again when there is room, unless the
+    /// registration says [`WhenFull::Refuse`]; any other becomes a dead letter, an ask is answered with the reason.
     fn try_deliver(&self, delivery: Delivery<M>) -> Result<(), Refused<M>>;
 
     /// Takes messages from the front of `batch` until it is empty, and puts what is refused into `refused`.
@@ -35,6 +38,27 @@ pub trait Mailbox<M>: Send + Sync + 'static {
             }
         }
     }
+
+    /// Gives what ends when a full mailbox has room again, or is gone. Without it, which is the default, a message that
+    /// was refused as `Full` is offered again every 2 ms.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+}
+
+/// Ends when a mailbox has room again; dropped when its registration ends.
+pub type Room = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Says what happens to messages for a full mailbox; chosen at registration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Holds its senders back: what is on its way waits in front of the mailbox, and no more is sent than may wait
+    /// there. Then `tell` answers `Full` to those who tell this actor, and `send` waits. Nothing is lost.
+    #[default]
+    HoldBack,
+    /// Refuses the newest: each becomes a dead letter with `Reason::MailboxFull`, and senders go on.
+    Refuse,
 }
 
 /// A message with what came along.
@@ -57,6 +81,8 @@ pub struct Envelope {
     pub reply: Option<ReplyTo>,
     /// How long the asker waited at most when it sent the ask.
     pub wait: Option<Duration>,
+    /// Size of the encoded message.
+    pub(crate) bytes: usize,
 }
 
 /// Gives back a message that a mailbox did not take.
@@ -213,6 +239,12 @@ impl<M: Send + 'static> Mailbox<M> for mpsc::Sender<M> {
             mpsc::error::TrySendError::Closed(m) => Refused::Gone(Delivery::new(m, envelope)),
         })
     }
+
+    fn room(&self) -> Option<Room> {
+        let sender = self.clone();
+        // Whoever gets the permit lets it go at once: the message is on its way back to `try_deliver`.
+        Some(Box::pin(async move { drop(sender.reserve().await) }))
+    }
 }
 
 impl<M: Send + 'static> Mailbox<M> for mpsc::Sender<Delivery<M>> {
@@ -222,220 +254,17 @@ impl<M: Send + 'static> Mailbox<M> for mpsc::Sender<Delivery<M>> {
             mpsc::error::TrySendError::Closed(delivery) => Refused::Gone(delivery),
         })
     }
+
+    fn room(&self) -> Option<Room> {
+        let sender = self.clone();
+        // Whoever gets the permit lets it go at once: the message is on its way back to `try_deliver`.
+        Some(Box::pin(async move { drop(sender.reserve().await) }))
+    }
 }
 
 impl<M, F: Fn(M) + Send + Sync + 'static> Mailbox<M> for F {
     fn try_deliver(&self, delivery: Delivery<M>) -> Result<(), Refused<M>> {
         self(delivery.message);
         Ok(())
-    }
-}
-
-/// Makes a bounded mailbox for `capacity` messages: what goes in on the left comes out on the right.
-///
-/// The reader swaps out what waits, so up to twice `capacity` may be held: as many again wait while it works.
-#[must_use]
-pub fn bounded<M>(capacity: usize) -> (MailboxSender<M>, Inbox<M>) {
-    let queue = Queue { items: VecDeque::new(), is_closed: false, senders: 1 };
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), ready: Notify::new(), capacity });
-    (MailboxSender(Arc::clone(&shared)), Inbox { shared, local: VecDeque::new() })
-}
-
-/// Is the way into a bounded mailbox.
-pub struct MailboxSender<M>(Arc<Shared<M>>);
-
-/// Is the way out of a bounded mailbox; dropping it closes the mailbox.
-pub struct Inbox<M> {
-    shared: Arc<Shared<M>>,
-    /// What the last swap brought.
-    local: VecDeque<Delivery<M>>,
-}
-
-struct Shared<M> {
-    queue: Mutex<Queue<M>>,
-    ready: Notify,
-    capacity: usize,
-}
-
-struct Queue<M> {
-    items: VecDeque<Delivery<M>>,
-    is_closed: bool,
-    senders: usize,
-}
-
-impl<M> Inbox<M> {
-    /// Waits for the next message; `None` when the mailbox is empty and every sender is gone. Cancel safe.
-    pub async fn recv(&mut self) -> Option<Delivery<M>> {
-        if self.local.is_empty() && !self.refill().await {
-            return None;
-        }
-        self.pop()
-    }
-
-    /// Takes the next message of those that the last refill brought.
-    pub(crate) fn pop(&mut self) -> Option<Delivery<M>> {
-        self.local.pop_front()
-    }
-
-    /// Waits for messages and swaps them out; false when the mailbox is empty and every sender is gone. Cancel safe.
-    /// Call it when nothing is left to `pop`.
-    pub(crate) async fn refill(&mut self) -> bool {
-        loop {
-            let ready = self.shared.ready.notified();
-            {
-                let mut queue = self.shared.lock();
-                std::mem::swap(&mut queue.items, &mut self.local);
-                if !self.local.is_empty() {
-                    return true;
-                }
-                if queue.senders == 0 {
-                    return false;
-                }
-            }
-            ready.await;
-        }
-    }
-
-    /// Closes the mailbox and gives what is left in it.
-    pub(crate) fn close(&mut self) -> impl Iterator<Item = Delivery<M>> + '_ {
-        let mut queue = self.shared.lock();
-        queue.is_closed = true;
-        let items = std::mem::take(&mut queue.items);
-        drop(queue);
-        self.local.drain(..).chain(items)
-    }
-}
-
-impl<M> Drop for Inbox<M> {
-    fn drop(&mut self) {
-        // The messages are dropped outside the lock: their drop may run code that comes back here.
-        let left: VecDeque<_> = self.close().collect();
-        drop(left);
-    }
-}
-
-impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
-    fn try_deliver(&self, delivery: Delivery<M>) -> Result<(), Refused<M>> {
-        let mut queue = self.0.lock();
-        if queue.is_closed {
-            return Err(Refused::Gone(delivery));
-        }
-        if queue.items.len() >= self.0.capacity {
-            return Err(Refused::Full(delivery));
-        }
-        let was_empty = queue.items.is_empty();
-        queue.items.push_back(delivery);
-        drop(queue);
-        self.wake(was_empty);
-        Ok(())
-    }
-
-    fn try_deliver_batch(&self, batch: &mut VecDeque<Delivery<M>>, refused: &mut Vec<Refused<M>>) {
-        let mut queue = self.0.lock();
-        if queue.is_closed {
-            drop(queue);
-            return refused.extend(batch.drain(..).map(Refused::Gone));
-        }
-        let was_empty = queue.items.is_empty();
-        let room = self.0.capacity.saturating_sub(queue.items.len()).min(batch.len());
-        if was_empty && room == batch.len() {
-            std::mem::swap(&mut queue.items, batch);
-        } else {
-            queue.items.extend(batch.drain(..room));
-        }
-        drop(queue);
-        self.wake(was_empty && room > 0);
-        refused.extend(batch.drain(..).map(Refused::Full));
-    }
-}
-
-impl<M> MailboxSender<M> {
-    fn wake(&self, was_empty: bool) {
-        if was_empty {
-            self.0.ready.notify_one();
-        }
-    }
-}
-
-impl<M> Clone for MailboxSender<M> {
-    fn clone(&self) -> Self {
-        self.0.lock().senders += 1;
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<M> Drop for MailboxSender<M> {
-    fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        queue.senders -= 1;
-        let is_last = queue.senders == 0;
-        drop(queue);
-        self.wake(is_last);
-    }
-}
-
-impl<M> Shared<M> {
-    fn lock(&self) -> MutexGuard<'_, Queue<M>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> fmt::Debug for MailboxSender<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MailboxSender").field("capacity", &self.0.capacity).finish_non_exhaustive()
-    }
-}
-
-impl<M> fmt::Debug for Inbox<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("capacity", &self.shared.capacity).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn delivery(message: u32) -> Delivery<u32> {
-        Delivery::new(message, Envelope::default())
-    }
-
-    #[tokio::test]
-    async fn messages_come_out_in_order_until_the_senders_are_gone() {
-        let (sender, mut inbox) = bounded(8);
-        let mut batch: VecDeque<_> = (0..3).map(delivery).collect();
-        let mut refused = Vec::new();
-        sender.try_deliver_batch(&mut batch, &mut refused);
-        sender.try_deliver(delivery(3)).unwrap();
-        drop(sender);
-        let mut seen = Vec::new();
-        while let Some(delivery) = inbox.recv().await {
-            seen.push(delivery.message);
-        }
-        assert_eq!(seen, [0, 1, 2, 3]);
-        assert!(refused.is_empty());
-    }
-
-    #[test]
-    fn a_full_mailbox_gives_back_the_newest() {
-        let (sender, _inbox) = bounded(2);
-        sender.try_deliver(delivery(0)).unwrap();
-        let mut batch: VecDeque<_> = (1..4).map(delivery).collect();
-        let mut refused = Vec::new();
-        sender.try_deliver_batch(&mut batch, &mut refused);
-        let back: Vec<_> = refused.into_iter().map(|r| r.into_parts().1.message).collect();
-        assert_eq!(back, [2, 3]);
-        assert!(matches!(sender.try_deliver(delivery(9)), Err(Refused::Full(_))));
-    }
-
-    #[test]
-    fn a_closed_mailbox_gives_everything_back() {
-        let (sender, inbox) = bounded(2);
-        drop(inbox);
-        assert!(matches!(sender.try_deliver(delivery(0)), Err(Refused::Gone(_))));
-        let mut batch: VecDeque<_> = (1..3).map(delivery).collect();
-        let mut refused = Vec::new();
-        sender.try_deliver_batch(&mut batch, &mut refused);
-        assert_eq!(refused.len(), 2);
     }
 }

@@ -6,11 +6,15 @@
 mod accept;
 mod actor;
 mod ask;
+mod backlog;
 mod books;
+mod budget;
 mod builder;
 pub mod cluster;
 mod cluster_plan;
+mod cold;
 mod core;
+mod credit;
 mod dead_letters;
 mod directory;
 mod dispatch;
@@ -18,6 +22,8 @@ mod driver;
 mod ended;
 mod gossip_inbox;
 mod gossiper;
+mod inbox;
+mod intake;
 mod link;
 mod local;
 mod mailbox;
@@ -25,6 +31,7 @@ mod negotiation;
 mod outbox;
 mod peers;
 mod reassembly;
+mod receiving;
 mod refusals;
 mod remote_ref;
 mod routes;
@@ -44,9 +51,8 @@ pub use self::builder::{NodeBuilder, StartError};
 pub use self::cluster::Cluster;
 pub use self::dead_letters::{DeadLetterStream, EventStream, Observed};
 pub use self::directory::{Directory, RegisterError};
-pub use self::mailbox::{
-    Delivery, Envelope, Inbox, Mailbox, MailboxSender, Refused, ReplyTo, bounded,
-};
+pub use self::inbox::{Inbox, MailboxSender, bounded};
+pub use self::mailbox::{Delivery, Envelope, Mailbox, Refused, ReplyTo, Room, WhenFull};
 pub use self::outbox::Queued;
 pub use self::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
 pub use self::seeds::SeedError;
@@ -81,6 +87,7 @@ pub struct Registration {
     core: Arc<Core>,
     path: Result<ActorPath, RegisterError>,
     acceptors: Vec<Box<dyn Acceptor>>,
+    when_full: WhenFull,
 }
 
 /// Says why gossip was not sent.
@@ -153,6 +160,8 @@ impl Node {
 
     /// Registers a mailbox for messages of one type at a local path, and gives the whole path.
     ///
+    /// A full mailbox holds its senders back; a [`registration`](Self::registration) may choose otherwise.
+    ///
     /// # Errors
     /// [`RegisterError`]: nothing was changed.
     pub fn register<M, B>(
@@ -170,7 +179,7 @@ impl Node {
     /// Begins the registration of a path that takes several message types.
     pub fn registration(&self, path: impl IntoActorPath) -> Registration {
         let (core, path) = (Arc::clone(self.core()), self.own_path(path));
-        Registration { core, path, acceptors: Vec::new() }
+        Registration { core, path, acceptors: Vec::new(), when_full: WhenFull::default() }
     }
 
     /// Ends the registration at a local path; tells whether there was one. Later tells become dead letters.
@@ -181,7 +190,7 @@ impl Node {
     /// [`RegisterError`] if the path breaks the grammar or is on another node.
     pub fn unregister(&self, path: impl IntoActorPath) -> Result<bool, RegisterError> {
         let path = self.own_path(path)?;
-        Ok(self.core().directory.remove(path.local()))
+        Ok(self.core().unregister(path.local()))
     }
 
     /// Starts an actor that handles messages of one type at a local path.
@@ -315,13 +324,19 @@ impl Registration {
         self
     }
 
+    /// Chooses what happens when a mailbox of the path is full.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
     /// Registers the path, and gives it whole.
     ///
     /// # Errors
     /// [`RegisterError`]: nothing was changed.
     pub fn register(self) -> Result<ActorPath, RegisterError> {
         let path = self.path?;
-        self.core.register(&path, self.acceptors)?;
+        self.core.register(&path, self.acceptors, self.when_full)?;
         Ok(path)
     }
 }
@@ -331,7 +346,7 @@ impl Drop for Owner {
         self.core.closing.cancel();
         self.core.cancel.cancel();
         // A mailbox may hold a ref of this node, which holds the core, which would hold the mailbox for ever.
-        self.core.directory.clear();
+        self.core.unregister_all();
     }
 }
 

@@ -10,6 +10,8 @@
 //! before begins anew on the next.
 
 mod bulk;
+mod flow;
+mod held;
 mod lanes;
 mod message;
 mod ordinary;
@@ -27,10 +29,9 @@ pub(crate) use self::message::{
 use self::lanes::Lanes;
 use self::message::Message;
 use crate::association::LinkId;
-use crate::association::control::ControlPdu;
+use crate::association::control::{ControlPdu, Grant, Standing};
 use crate::event::Reason;
 use crate::frame;
-use crate::lane::Lane;
 use crate::node::books::{Books, Passed, Position};
 use crate::settings::OutboxSettings;
 use crate::wire;
@@ -57,6 +58,15 @@ pub(crate) enum Refused {
     Unframeable,
 }
 
+/// Says whether a link is the first between two incarnations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IsFirst {
+    /// Nothing was sent before.
+    Yes,
+    /// The receiver will say what it has of what was sent before.
+    No,
+}
+
 /// Counts frames for statistics.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -66,6 +76,7 @@ pub(crate) struct Counts {
     pub(crate) control: Queued,
     pub(crate) ordinary: Queued,
     pub(crate) bulk: Queued,
+    pub(crate) held: Queued,
 }
 
 /// Counts what waits in one lane.
@@ -83,14 +94,14 @@ impl Outbox {
         Self { inner: Mutex::default(), settings, room: Notify::new(), demand: Notify::new() }
     }
 
-    /// Appends a tell or ask and gives its position.
-    pub(crate) fn offer_tell(&self, tell: &Outgoing<'_>) -> Result<Position, Refused> {
+    /// Appends a tell or ask and gives its position; one without credit is held, and has its place later.
+    pub(crate) fn offer_tell(&self, tell: &Outgoing<'_>) -> Result<Option<Position>, Refused> {
         self.offer(tell)
     }
 
     /// Appends a reply to an ask of the peer.
-    pub(crate) fn offer_reply(&self, reply: &OutgoingReply<'_>) -> Result<Position, Refused> {
-        self.offer(reply)
+    pub(crate) fn offer_reply(&self, reply: &OutgoingReply<'_>) -> Result<(), Refused> {
+        self.offer(reply).map(|_| ())
     }
 
     /// Appends a control PDU; refused when the control lane is full.
@@ -114,7 +125,7 @@ impl Outbox {
     }
 
     /// Waits for room; create it before an offer that may be refused, so that no wake-up is missed. It wakes when a
-    /// lane that has refused a frame is down to half its bounds.
+    /// lane that has refused a frame is down to half its bounds, and when there is credit for what was refused.
     pub(crate) fn room(&self) -> Notified<'_> {
         self.room.notified()
     }
@@ -124,15 +135,16 @@ impl Outbox {
         self.demand.notified()
     }
 
-    /// Moves what goes out next into `batch`, if `link` is the active one. `defined` counts the definitions that
-    /// the link has seen.
-    pub(crate) fn take(&self, link: LinkId, batch: &mut Batch, defined: &mut usize) {
+    /// Moves what goes out next into `batch`, if `link` is the active one, which it tells. `defined` counts the
+    /// definitions that the link has seen.
+    pub(crate) fn take(&self, link: LinkId, batch: &mut Batch, defined: &mut usize) -> bool {
         let mut inner = self.lock();
         if inner.active.as_ref().is_none_or(|(active, _)| *active != link) {
-            return;
+            return false;
         }
         inner.take(batch, defined);
         self.relieve(inner);
+        true
     }
 
     /// Moves what comes next out for this node itself, where definitions are looked up directly.
@@ -142,24 +154,47 @@ impl Outbox {
         self.relieve(inner);
     }
 
+    /// Takes what the receiver grants.
+    pub(crate) fn grant(&self, grants: &[Grant]) {
+        let mut inner = self.lock();
+        inner.grant(grants);
+        self.resume(inner);
+    }
+
+    /// Takes what the receiver says of its accounts at the beginning of a link.
+    pub(crate) fn settle_credit(&self, accounts: &[Standing], is_last: bool) {
+        let mut inner = self.lock();
+        inner.settle_credit(accounts, is_last);
+        self.resume(inner);
+    }
+
+    /// Wakes who takes frames, because there is something to tell beside them.
+    pub(crate) fn nudge(&self) {
+        self.wake(self.lock(), true);
+    }
+
     /// Takes no message of more than `limit` bytes any more, and shows those that wait to `dead`.
     pub(crate) fn limit(&self, limit: usize, dead: impl FnMut(Undelivered<'_>)) {
         let mut inner = self.lock();
         inner.largest = Some(limit);
-        let void = inner.bulk.void_above(limit);
-        if void.is_empty() {
+        let (void, held) = (inner.bulk.void_above(limit), inner.void_held_above(limit));
+        if void.is_empty() && held.is_empty() {
             return;
         }
         let texts = inner.names.texts();
         self.relieve(inner);
-        show(void.iter().map(Arc::as_ref), &texts, dead);
+        show(void.iter().map(Arc::as_ref).chain(&held), &texts, dead);
     }
 
     /// Lets the writer of `link`, and only it, take frames from here on.
-    pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>) {
+    pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>, is_first: IsFirst) {
         let mut inner = self.lock();
         inner.books.begin_link();
         inner.bulk.rewind();
+        match is_first {
+            IsFirst::Yes => inner.begin_credit(),
+            IsFirst::No => inner.renew_credit(),
+        }
         writer.notify_one();
         inner.active = Some((link, writer));
     }
@@ -168,7 +203,7 @@ impl Outbox {
     pub(crate) fn deactivate(&self) -> Passed {
         let mut inner = self.lock();
         inner.active = None;
-        if !inner.is_empty() {
+        if !inner.is_empty() || inner.flow.held.frames() > 0 {
             self.demand.notify_one();
         }
         inner.passed()
@@ -211,6 +246,7 @@ impl Outbox {
         let lost = self.settle_unknown();
         let mut inner = self.lock();
         inner.books = Books::default();
+        inner.begin_credit();
         // Acknowledgements and failed asks of the old one would be mistaken for the new one's.
         inner.control.clear();
         inner.control_frames = 0;
@@ -228,13 +264,15 @@ impl Outbox {
     /// frames have passed by then.
     pub(crate) fn discard(&self, dead: impl FnMut(Undelivered<'_>)) -> Passed {
         let mut inner = self.lock();
+        inner.refund();
+        let held = inner.flow.held.drain();
         let (ordinary, bulk) = (inner.ordinary.drain(), inner.bulk.drain());
         inner.control.clear();
         inner.control_frames = 0;
         let (passed, texts) = (inner.passed(), inner.names.texts());
         drop(inner);
         self.room.notify_waiters();
-        show(ordinary.iter().chain(bulk.iter().map(Arc::as_ref)), &texts, dead);
+        show(ordinary.iter().chain(bulk.iter().map(Arc::as_ref)).chain(&held), &texts, dead);
         passed
     }
 
@@ -248,11 +286,18 @@ impl Outbox {
             control: Queued { bytes: inner.control.len(), frames: inner.control_frames },
             ordinary: Queued { bytes: inner.ordinary.bytes(), frames: inner.ordinary.frames() },
             bulk: Queued { bytes: inner.bulk.bytes(), frames: inner.bulk.frames() },
+            held: Queued { bytes: inner.flow.held.bytes(), frames: inner.flow.held.frames() },
         }
     }
 
-    /// Tells whether nothing waits.
+    /// Tells whether nothing waits, be it for credit.
     pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.is_empty() && inner.flow.held.frames() == 0
+    }
+
+    /// Tells whether nothing could be taken.
+    pub(crate) fn is_drained(&self) -> bool {
         self.lock().is_empty()
     }
 
@@ -267,14 +312,16 @@ impl Outbox {
     }
 
     #[inline]
-    fn offer<M: Message>(&self, message: &M) -> Result<Position, Refused> {
+    fn offer<M: Message>(&self, message: &M) -> Result<Option<Position>, Refused> {
         let mut inner = self.lock();
         if message.payload().len() > QUANTUM {
             return self.offer_large(inner, message);
         }
         let was_empty = inner.is_empty();
         let position = inner.append(message, &self.settings)?;
-        self.wake(inner, was_empty);
+        // What is held wakes nobody but the driver, which has to bring a link for it.
+        let is_wanted = position.is_some() || inner.active.is_none();
+        self.wake(inner, was_empty && is_wanted);
         Ok(position)
     }
 
@@ -285,9 +332,9 @@ impl Outbox {
         &self,
         mut inner: MutexGuard<'_, Lanes>,
         message: &M,
-    ) -> Result<Position, Refused> {
-        inner.admit(Lane::Bulk, &self.settings)?;
+    ) -> Result<Option<Position>, Refused> {
         let (mut header, size) = (Vec::new(), message.payload().len());
+        inner.admit_large(message, &self.settings)?;
         message.header(&mut inner.names, &mut header)?;
         let number = inner.bulk.reserve(size);
         drop(inner);
@@ -336,6 +383,15 @@ impl Outbox {
         }
     }
 
+    /// Wakes the writer for held tells that may go, and the senders that wait for credit.
+    fn resume(&self, mut inner: MutexGuard<'_, Lanes>) {
+        let (is_ready, has_credit) = (inner.flow.is_ready(), inner.flow.has_credit_again());
+        self.wake(inner, is_ready);
+        if has_credit {
+            self.room.notify_waiters();
+        }
+    }
+
     /// Wakes the senders that wait for room, if a lane has some again.
     fn relieve(&self, mut inner: MutexGuard<'_, Lanes>) {
         let has_room = inner.has_room_again(&self.settings);
@@ -353,12 +409,12 @@ impl Outbox {
 impl Counts {
     /// Counts the tells and replies that wait.
     pub(crate) fn queued_frames(&self) -> usize {
-        self.ordinary.frames + self.bulk.frames
+        self.ordinary.frames + self.bulk.frames + self.held.frames
     }
 
     /// Counts the bytes that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.control.bytes + self.ordinary.bytes + self.bulk.bytes
+        self.control.bytes + self.ordinary.bytes + self.bulk.bytes + self.held.bytes
     }
 }
 

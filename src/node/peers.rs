@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::address::{Address, UniqueAddress};
+use crate::association::control::{ControlPdu, MAX_ACCOUNTS_TOLD};
 use crate::association::{AssociationState, LinkId};
+use crate::frame;
 use crate::node::ask::{Answer, Asks};
+use crate::node::books::Position;
 use crate::node::core::random_bits;
 use crate::node::driver::Input;
 use crate::node::negotiation::Negotiation;
 use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
+use crate::node::receiving::Receiving;
 use crate::settings::Settings;
 
 /// One peer address; shared by everyone who talks to it.
@@ -25,6 +29,7 @@ pub(crate) struct Peer {
     /// Reaches the association's driver; none for this node itself.
     pub(crate) inputs: Option<mpsc::Sender<Input>>,
     gate: Mutex<Gate>,
+    receiving: Mutex<Receiving>,
     view: Mutex<View>,
     started: Instant,
     /// When the active link was last heard, in nanoseconds after `started`.
@@ -76,6 +81,7 @@ impl Peer {
             asks: Asks::new(settings.outbox.max_asks, random_bits()),
             inputs,
             gate: Mutex::default(),
+            receiving: Mutex::new(Receiving::new(&settings.inbound)),
             view: Mutex::new(View::default()),
             started: Instant::now(),
             heard: AtomicU64::new(0),
@@ -97,6 +103,54 @@ impl Peer {
     /// Gives the gate for inbound frames.
     pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what the peer's tells occupy here. Locked for a moment, and never while a user's code runs.
+    pub(crate) fn receiving(&self) -> MutexGuard<'_, Receiving> {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the credit that the peer has yet to be told of.
+    pub(crate) fn tell_credit(&self, out: &mut Vec<u8>) {
+        let due = {
+            let mut receiving = self.receiving();
+            if !receiving.is_due() {
+                return;
+            }
+            receiving.take_due()
+        };
+        for grants in due.chunks(MAX_ACCOUNTS_TOLD) {
+            let pdu = ControlPdu::Credit { grants: grants.to_vec() };
+            if let Err(fault) = frame::encode_control(&pdu, out) {
+                tracing::error!(%fault, "a control frame of this node's own");
+            }
+        }
+    }
+
+    /// Takes the credit that this node, as its own peer, grants itself.
+    pub(crate) fn grant_itself(&self) {
+        let mut receiving = self.receiving();
+        if receiving.is_due() {
+            let due = receiving.take_due();
+            drop(receiving);
+            self.outbox.grant(&due);
+        }
+    }
+
+    /// Gives what the peer is to be told of its tells at the beginning of a link, other than the first.
+    pub(crate) fn standing(&self) -> Vec<ControlPdu> {
+        let all = self.receiving().standing();
+        let chunks = all.chunks(MAX_ACCOUNTS_TOLD).map(<[_]>::to_vec);
+        let pdus = chunks.map(|accounts| ControlPdu::Standing { accounts, is_last: false });
+        let last = ControlPdu::Standing { accounts: Vec::new(), is_last: true };
+        pdus.chain([last]).collect()
+    }
+
+    /// Notes where asks went among the frames to the peer.
+    pub(crate) fn note_asks(&self, asks: impl IntoIterator<Item = (u64, Position)>) {
+        for (correlation, position) in asks {
+            self.asks.sent(correlation, position);
+        }
     }
 
     /// Gives what the driver last said.
@@ -145,7 +199,7 @@ impl Peer {
         }
         let manifest = ReplyName::Relayed(wire_name);
         let reply = OutgoingReply { correlation, manifest, payload };
-        self.outbox.offer_reply(&reply).map(|_| ())
+        self.outbox.offer_reply(&reply)
     }
 
     /// Appends a reply to an ask of the peer.
@@ -157,7 +211,7 @@ impl Peer {
     ) -> Result<(), Refused> {
         let manifest = ReplyName::Own(manifest);
         let reply = OutgoingReply { correlation, manifest, payload };
-        self.outbox.offer_reply(&reply).map(|_| ())
+        self.outbox.offer_reply(&reply)
     }
 }
 

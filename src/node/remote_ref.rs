@@ -68,8 +68,9 @@ pub enum ResolveError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TellError {
-    /// The outbox to the peer is full. Try again later, or wait with [`RemoteRef::send`].
-    #[error("the outbox to the peer is full")]
+    /// The outbox to the peer is full, or the actor is slow and as much waits for it as may. Try again later, or wait
+    /// with [`RemoteRef::send`].
+    #[error("the outbox to the peer or the slow actor has no room")]
     Full,
     /// The encoded message is larger than either node takes. The caller's fault; do not retry.
     #[error("a message of {size} bytes is larger than {limit}")]
@@ -162,7 +163,7 @@ impl RemoteRef {
         self.tell_as(Some(sender.local()), message)
     }
 
-    /// Sends a message, waiting for room in the outbox. Cancel safe: nothing is sent if it is dropped.
+    /// Sends a message, waiting for room in the outbox, and for the actor if it is slow. Cancel safe: nothing is sent if it is dropped.
     ///
     /// # Errors
     /// As for [`tell`](Self::tell), except [`TellError::Full`].
@@ -230,7 +231,7 @@ impl RemoteRef {
             let room = self.peer.outbox.room();
             match self.offer(None, message, Some(open.header(wait))) {
                 Ok(position) => {
-                    self.peer.asks.sent(open.correlation, position);
+                    self.peer.note_asks(position.map(|at| (open.correlation, at)));
                     return Ok(open);
                 }
                 Err(TellError::Full) => room.await,
@@ -261,7 +262,7 @@ impl RemoteRef {
                 peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
             }
         });
-        self.peer.asks.sent(correlation, position);
+        self.peer.note_asks(position.map(|at| (correlation, at)));
         Ok(())
     }
 
@@ -284,7 +285,7 @@ impl RemoteRef {
         sender: Option<&str>,
         message: &M,
         ask: Option<AskHeader>,
-    ) -> Result<Position, TellError> {
+    ) -> Result<Option<Position>, TellError> {
         let chosen = self.peer.negotiation.choose::<M>()?;
         with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;

@@ -3,7 +3,9 @@
 //! A peer chooses the ids, so the table is indexed by them: no choice makes it slow. It is bounded in routes and in
 //! the messages that they hold together.
 
-use crate::node::directory::{Failure, Route};
+use std::sync::Arc;
+
+use crate::node::directory::{Failure, Left, Place, Route};
 use crate::node::mailbox::Envelope;
 use crate::wire::TextId;
 
@@ -74,17 +76,23 @@ impl Routes {
         Ok(())
     }
 
-    /// Hands every batch over; gives how many messages were taken, and shows the others to `failed`.
-    pub(crate) fn flush(&mut self, mut failed: impl FnMut(Key, Failure)) -> u64 {
+    /// Hands every batch over; gives how many messages were taken, and shows the others to `left`.
+    pub(crate) fn flush(&mut self, mut left: impl FnMut(Key, &Arc<Place>, Left)) -> u64 {
         let mut taken = 0;
         self.held = 0;
         for key in self.filled.drain(..) {
             if let Some(warm) = find(&mut self.by_target, key) {
                 warm.is_filled = false;
-                taken += warm.route.flush(&mut |failure| failed(key, failure));
+                let place = Arc::clone(warm.route.place());
+                taken += warm.route.flush(&mut |message| left(key, &place, message));
             }
         }
         taken
+    }
+
+    /// Gives the registration that a target's messages go to.
+    pub(crate) fn place(&self, target: usize) -> Option<&Arc<Place>> {
+        Some(self.by_target.get(target)?.last()?.route.place())
     }
 
     /// Tells whether the routes hold as many messages as they may: they are to be flushed.
@@ -96,7 +104,7 @@ impl Routes {
     pub(crate) fn before(&self, (target, manifest): Key) -> Before {
         let routes = self.by_target.get(target.index()).map(Vec::as_slice).unwrap_or_default();
         match routes.iter().find(|warm| warm.manifest == manifest) {
-            Some(warm) if warm.route.is_current() => {}
+            Some(warm) if warm.route.place().is_current() => {}
             Some(_) | None => return Before::Resolve,
         }
         let others_wait = routes.iter().any(|warm| warm.is_filled && warm.manifest != manifest);
@@ -115,9 +123,10 @@ const MAX_HELD: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
+    use crate::node::directory::Directory;
 
     type Seen = Arc<Mutex<Vec<(&'static str, u8)>>>;
 
@@ -126,7 +135,7 @@ mod tests {
         name: &'static str,
         batch: Vec<u8>,
         seen: Seen,
-        is_current: bool,
+        place: Arc<Place>,
     }
 
     impl Route for Noting {
@@ -135,15 +144,15 @@ mod tests {
             Ok(())
         }
 
-        fn flush(&mut self, _: &mut dyn FnMut(Failure)) -> u64 {
+        fn flush(&mut self, _: &mut dyn FnMut(Left)) -> u64 {
             let batch = std::mem::take(&mut self.batch);
             let taken = batch.len() as u64;
             self.seen.lock().unwrap().extend(batch.into_iter().map(|byte| (self.name, byte)));
             taken
         }
 
-        fn is_current(&self) -> bool {
-            self.is_current
+        fn place(&self) -> &Arc<Place> {
+            &self.place
         }
     }
 
@@ -153,7 +162,13 @@ mod tests {
 
     fn insert(routes: &mut Routes, key: (u16, u16), name: &'static str, seen: &Seen) {
         let seen = Arc::clone(seen);
-        let route = Noting { name, batch: Vec::new(), seen, is_current: name != "ended" };
+        let directory = Directory::default();
+        let path = "/user/a".parse().unwrap();
+        let place = directory.insert(&path, Vec::new(), None).unwrap();
+        if name == "ended" {
+            directory.remove(path.local());
+        }
+        let route = Noting { name, batch: Vec::new(), seen, place };
         routes.insert((id(key.0), id(key.1)), Box::new(route));
     }
 
@@ -165,9 +180,9 @@ mod tests {
         for (target, byte) in [(1000, 1), (1, 2), (1000, 3)] {
             routes.push((id(target), id(9)), &[byte], Envelope::default()).unwrap();
         }
-        assert_eq!(routes.flush(|_, _| unreachable!()), 3);
+        assert_eq!(routes.flush(|_, _, _| unreachable!()), 3);
         assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 3), ("first", 2)]);
-        assert_eq!(routes.flush(|_, _| unreachable!()), 0);
+        assert_eq!(routes.flush(|_, _, _| unreachable!()), 0);
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
         assert_eq!(routes.before((id(1), id(8))), Before::Nothing);
         assert_eq!(routes.before((id(2), id(8))), Before::Nothing);
         assert_eq!(routes.before((id(1), id(9))), Before::Flush);
-        routes.flush(|_, _| unreachable!());
+        routes.flush(|_, _, _| unreachable!());
         assert_eq!(routes.before((id(1), id(9))), Before::Nothing);
     }
 
@@ -194,7 +209,7 @@ mod tests {
         insert(&mut routes, (3, 4), "new", &seen);
         assert_eq!(routes.before(key), Before::Nothing);
         routes.push(key, &[5], Envelope::default()).unwrap();
-        assert_eq!(routes.flush(|_, _| unreachable!()), 1);
+        assert_eq!(routes.flush(|_, _, _| unreachable!()), 1);
         assert_eq!(*seen.lock().unwrap(), [("new", 5)]);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(core: &Arc<Core>, deadline: Duration) -> ShutdownReport 
     core.drivers.close();
     let left = deadline.saturating_sub(started.elapsed());
     let in_time = tokio::time::timeout(left, core.drivers.wait()).await.is_ok();
-    core.directory.clear();
+    core.unregister_all();
     core.cancel.cancel();
     core.ended().await;
     ShutdownReport { unflushed: undone(core) - before, in_time, has_left }

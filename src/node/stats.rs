@@ -61,10 +61,12 @@ pub struct AssociationSnapshot {
     pub up_since: Option<Instant>,
     /// How often a link came up.
     pub activations: u64,
-    /// Tells and replies that wait to be written, in all lanes.
+    /// Tells and replies that wait to be written, in all lanes, and those that are held back.
     pub queued_frames: usize,
-    /// Bytes that wait to be written, in all lanes.
+    /// Bytes that wait to be written, in all lanes, and those that are held back.
     pub queued_bytes: usize,
+    /// What of that is held back because its actor is slow.
+    pub held: Queued,
     /// Asks that wait for their reply.
     pub waiting_asks: usize,
     /// The latest round trip of a Ping.
@@ -144,6 +146,7 @@ impl AssociationSnapshot {
             activations: view.activations,
             queued_frames: counts.queued_frames(),
             queued_bytes: counts.queued_bytes(),
+            held: counts.held,
             waiting_asks: peer.asks.len(),
             round_trip: view.round_trip,
             last_failure: view.last_why.clone(),

@@ -108,6 +108,8 @@ fn hash_pdu(pdu: &ControlPdu, into: &mut impl Hasher) {
         ControlPdu::Goodbye
         | ControlPdu::AskFailed { .. }
         | ControlPdu::Refused { .. }
-        | ControlPdu::Codecs { .. } => {}
+        | ControlPdu::Codecs { .. }
+        | ControlPdu::Credit { .. }
+        | ControlPdu::Standing { .. } => {}
     }
 }

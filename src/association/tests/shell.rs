@@ -287,7 +287,9 @@ impl Shell {
             | ControlPdu::Goodbye
             | ControlPdu::AskFailed { .. }
             | ControlPdu::Refused { .. }
-            | ControlPdu::Codecs { .. } => {}
+            | ControlPdu::Codecs { .. }
+            | ControlPdu::Credit { .. }
+            | ControlPdu::Standing { .. } => {}
         }
         self.send(link, Packet::Control(pdu));
     }

@@ -158,6 +158,11 @@ impl Bulk {
         items.into_iter().map(|item| item.bytes).collect()
     }
 
+    /// Goes through what waits, frame behind frame.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        self.items.iter().map(|item| item.bytes.as_slice())
+    }
+
     /// Tells whether something to `target` waits here.
     pub(super) fn holds(&self, target: &str) -> bool {
         !self.is_empty() && self.targets.get(target).is_some_and(|last| *last > self.passed)

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::Refused;
 use super::bulk::{Bulk, Piece};
+use super::flow::Flow;
 use super::message::{Message, Names};
 use super::ordinary::Ordinary;
 use crate::association::LinkId;
@@ -25,6 +26,7 @@ pub(super) struct Lanes {
     /// Lanes that have refused a frame since their senders were last woken.
     has_refused_ordinary: bool,
     has_refused_bulk: bool,
+    pub(super) flow: Flow,
     pub(super) names: Names,
     pub(super) active: Option<(LinkId, Arc<Notify>)>,
     pub(super) is_closed: bool,
@@ -42,6 +44,8 @@ pub(crate) struct Batch {
     pub(crate) control: Vec<u8>,
     pub(crate) ordinary: Vec<u8>,
     pub(crate) bulk: Option<Piece>,
+    /// The places of asks that waited for credit.
+    pub(crate) asks: Vec<(u64, Position)>,
 }
 
 impl Lanes {
@@ -67,13 +71,13 @@ impl Lanes {
 
     /// Appends a frame to its lane: the ordinary one, unless it would overtake something to the same target.
     #[inline]
-    pub(super) fn append<M: Message>(
+    pub(super) fn append_paid<M: Message>(
         &mut self,
         message: &M,
         settings: &OutboxSettings,
     ) -> Result<Position, Refused> {
         let size = message.payload().len();
-        let position = match message.target() {
+        Ok(match message.target() {
             Some(target) if self.bulk.holds(target) => {
                 self.admit(Lane::Bulk, settings)?;
                 let names = &mut self.names;
@@ -84,17 +88,15 @@ impl Lanes {
                 let names = &mut self.names;
                 Position::Ordinary(self.ordinary.append(size, |out| message.frame(names, out))?)
             }
-        };
-        self.count::<M>();
-        Ok(position)
+        })
     }
 
-    /// Adds a message that was cut into chunks, unless the outbox was closed meanwhile.
+    /// Adds a message that was cut into chunks, unless the outbox was closed meanwhile; holds it without credit.
     pub(super) fn push<M: Message>(
         &mut self,
         chunks: Result<Vec<u8>, Refused>,
         message: &M,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Option<Position>, Refused> {
         if self.is_closed {
             return Err(Refused::Closed);
         }
@@ -102,14 +104,19 @@ impl Lanes {
         if self.largest.is_some_and(|largest| size > largest) {
             return Err(Refused::Unframeable);
         }
-        let ordinary = self.ordinary.offered();
-        let number = self.bulk.push(chunks?, size, message.target(), ordinary);
+        let chunks = chunks?;
         self.count::<M>();
-        Ok(Position::Bulk(number))
+        let Some(chunks) = self.pay_or_hold(chunks, message) else { return Ok(None) };
+        let ordinary = self.ordinary.offered();
+        let number = self.bulk.push(chunks, size, message.target(), ordinary);
+        Ok(Some(Position::Bulk(number)))
     }
 
     /// Moves all of Control and a quantum of another lane into `batch`, whose old buffers come back here.
     pub(super) fn take(&mut self, batch: &mut Batch, defined: &mut usize) {
+        if self.flow.is_ready() {
+            self.release(&mut batch.asks);
+        }
         std::mem::swap(&mut self.control, &mut batch.control);
         self.control_frames = 0;
         self.names.define(defined, &mut batch.control);
@@ -140,7 +147,8 @@ impl Lanes {
             && self.bulk.frames() <= frames;
         self.has_refused_ordinary &= !ordinary;
         self.has_refused_bulk &= !bulk;
-        ordinary || bulk
+        let held = self.flow.has_room_again(settings);
+        ordinary || bulk || held
     }
 
     pub(super) fn count<M: Message>(&mut self) {
@@ -156,7 +164,10 @@ impl Lanes {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.ordinary.is_empty() && self.control.is_empty() && self.bulk.is_empty()
+        self.ordinary.is_empty()
+            && self.control.is_empty()
+            && self.bulk.is_empty()
+            && !self.flow.is_ready()
     }
 
     pub(super) fn count_lost(&mut self, lost: u64) -> u64 {
@@ -170,6 +181,7 @@ impl Batch {
         self.control.clear();
         self.ordinary.clear();
         self.bulk = None;
+        self.asks.clear();
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Refused;
 use crate::frame::{self, ClusterFrame};
+use crate::node::credit::AccountId;
 use crate::wire::{
     self, ChunkHeader, Define, Definitions, Extensions, FrameKind, RawFrame, TextId, TextRef,
 };
@@ -65,6 +66,9 @@ pub(super) trait Message {
     /// Gives the path that its order belongs to, if any.
     fn target(&self) -> Option<&str>;
 
+    /// Gives the account that pays for it; a reply needs no credit.
+    fn account(&self, names: &mut Names) -> Option<AccountId>;
+
     fn payload(&self) -> &[u8];
 
     /// Appends the header; an error leaves half a header.
@@ -89,6 +93,12 @@ impl Message for Outgoing<'_> {
 
     fn target(&self) -> Option<&str> {
         Some(self.target)
+    }
+
+    #[inline]
+    fn account(&self, names: &mut Names) -> Option<AccountId> {
+        let id = names.intern_cached(self.target, self.target_id);
+        Some(AccountId::of(text_ref(self.target, id)))
     }
 
     fn payload(&self) -> &[u8] {
@@ -123,6 +133,10 @@ impl Message for OutgoingReply<'_> {
         None
     }
 
+    fn account(&self, _: &mut Names) -> Option<AccountId> {
+        None
+    }
+
     fn payload(&self) -> &[u8] {
         self.payload
     }
@@ -154,6 +168,16 @@ impl Names {
             debug_assert!(written.is_ok(), "a definition fits by construction");
         }
         *defined = self.definitions.len();
+    }
+
+    /// Gives the text that a reference stands for.
+    pub(super) fn text<'a>(&'a self, text: TextRef<'a>) -> &'a str {
+        match text {
+            TextRef::Literal(text) => text,
+            TextRef::Id(id) => {
+                self.definitions.since(id.index()).next().map_or("", |(_, text)| text)
+            }
+        }
     }
 
     /// Gives all texts in the order of their ids.
@@ -214,6 +238,38 @@ impl<'a> Undelivered<'a> {
             Ok(_) | Err(_) => Self::Tell { target: "", manifest: "", ask: None },
         })
     }
+}
+
+/// What flow control needs to know of a tell that waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    pub(super) target: TextRef<'a>,
+    /// Bytes of the whole payload.
+    pub(super) payload: usize,
+    pub(super) correlation: Option<u64>,
+}
+
+impl<'a> Waiting<'a> {
+    /// Reads a frame, or the first chunk of one; none if that is no tell.
+    pub(super) fn parse(raw: RawFrame<'a>) -> Option<Self> {
+        let frame = whole(raw)?;
+        if frame.kind != FrameKind::TELL {
+            return None;
+        }
+        let (header, here) = wire::TellHeader::parse(frame.body).ok()?;
+        let beyond = match raw.kind {
+            FrameKind::CHUNK => total(raw)?.checked_sub(frame.body.len())?,
+            _ => 0,
+        };
+        let (target, correlation) = (header.target, header.correlation);
+        Some(Self { target, payload: here.len() + beyond, correlation })
+    }
+}
+
+/// Gives the size of the body that a first chunk begins.
+fn total(raw: RawFrame<'_>) -> Option<usize> {
+    let (header, _) = ChunkHeader::parse(raw.body).ok()?;
+    usize::try_from(header.start?.total).ok()
 }
 
 /// Gives the frame that a first chunk begins, as far as it goes: its header is all there.

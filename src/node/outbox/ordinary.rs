@@ -78,6 +78,11 @@ impl Ordinary {
         slabs.map(|slab| slab.bytes).collect()
     }
 
+    /// Goes through what waits, frame behind frame.
+    pub(super) fn slabs(&self) -> impl Iterator<Item = &[u8]> {
+        self.full.iter().chain([&self.last]).map(|slab| slab.bytes.as_slice())
+    }
+
     /// Gives memory of a past burst back, if nothing waits.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {

@@ -2,10 +2,19 @@ use std::any::TypeId;
 use std::sync::atomic::AtomicU16;
 
 use super::*;
+use crate::association::control::Amount;
 use crate::settings::Settings;
 
+/// Makes an outbox whose tells have all the credit they want.
 fn outbox() -> Outbox {
-    Outbox::new(Settings::default().outbox)
+    let outbox = Outbox::new(Settings::default().outbox);
+    (0..8).for_each(|account| grant(&outbox, account, u64::from(u32::MAX)));
+    outbox
+}
+
+fn grant(outbox: &Outbox, account: u16, messages: u64) {
+    let granted = Amount { messages, bytes: 1 << 40 };
+    outbox.grant(&[Grant { account, granted }]);
 }
 
 fn offer(outbox: &Outbox) -> Position {
@@ -13,11 +22,16 @@ fn offer(outbox: &Outbox) -> Position {
 }
 
 fn offer_sized(outbox: &Outbox, size: usize) -> Result<Position, Refused> {
-    let manifest = ReplyName::Relayed("c:m");
-    outbox.offer_reply(&OutgoingReply { correlation: 1, manifest, payload: &vec![1; size] })
+    let (manifest, payload) = (ReplyName::Relayed("c:m"), vec![1; size]);
+    let position = outbox.offer(&OutgoingReply { correlation: 1, manifest, payload: &payload });
+    position.map(|position| position.expect("a reply needs no credit"))
 }
 
 fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused> {
+    offer_tell(outbox, target, size).map(|position| position.expect("all the credit it wants"))
+}
+
+fn offer_tell(outbox: &Outbox, target: &str, size: usize) -> Result<Option<Position>, Refused> {
     let manifest = WireName { type_id: TypeId::of::<u8>(), form: 0, codec: "c", manifest: "m" };
     outbox.offer_tell(&Outgoing {
         target,
@@ -31,12 +45,18 @@ fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused>
 
 /// Writes everything that waits to a link, and gives what each write brought.
 fn write(outbox: &Outbox) -> Vec<Batch> {
-    outbox.activate(LinkId::default(), Arc::default());
+    activate(outbox);
     let (mut batches, mut defined) = (Vec::new(), 0);
     while !outbox.is_empty() {
         batches.push(take(outbox, &mut defined));
     }
     batches
+}
+
+/// Begins a link, and says for the receiver that nothing it was sent was lost.
+fn activate(outbox: &Outbox) {
+    outbox.activate(LinkId::default(), Arc::default(), IsFirst::No);
+    outbox.settle_credit(&[], true);
 }
 
 fn take(outbox: &Outbox, defined: &mut usize) -> Batch {
@@ -97,7 +117,7 @@ fn control_frames_go_out_with_the_next_quantum_whatever_waits() {
     tell(&outbox, "/a", 10_000_000).unwrap();
     tell(&outbox, "/b", 60_000).unwrap();
     tell(&outbox, "/b", 60_000).unwrap();
-    outbox.activate(LinkId::default(), Arc::default());
+    activate(&outbox);
     let mut defined = 0;
     for _ in 0..10 {
         outbox.offer_control(&ControlPdu::Received { received: 1 }).unwrap();
@@ -130,7 +150,7 @@ fn a_large_message_whose_link_broke_begins_anew_and_is_counted_once() {
     let outbox = outbox();
     offer_sized(&outbox, 200_000).unwrap();
     let whole: usize = outbox.counts().bulk.bytes;
-    outbox.activate(LinkId::default(), Arc::default());
+    activate(&outbox);
     take(&outbox, &mut 0);
     assert_eq!(outbox.deactivate(), Passed::default());
     assert_eq!(outbox.settle_unknown(), 0);
@@ -170,7 +190,7 @@ fn whatever_waits_becomes_one_dead_letter_each() {
     tell(&outbox, "/large", 1).unwrap();
     tell(&outbox, "/small", 1).unwrap();
     offer_sized(&outbox, 1 << 20).unwrap();
-    outbox.activate(LinkId::default(), Arc::default());
+    activate(&outbox);
     take(&outbox, &mut 0);
     take(&outbox, &mut 0);
     let mut dead = Vec::new();
@@ -183,4 +203,88 @@ fn whatever_waits_becomes_one_dead_letter_each() {
     assert_eq!(dead, ["/large c:m", "/large c:m", "c:m"]);
     assert_eq!(passed, Passed { ordinary: 1, bulk: 3 });
     assert!(outbox.is_empty());
+}
+
+#[test]
+fn tells_without_credit_are_held_and_others_go_on() {
+    let outbox = Outbox::new(Settings::default().outbox);
+    let told = (0..1000).map(|_| offer_tell(&outbox, "/slow", 1).unwrap().is_some());
+    assert_eq!(told.filter(|is_on_its_way| *is_on_its_way).count(), 256);
+    assert_eq!(offer_tell(&outbox, "/other", 1), Ok(Some(Position::Ordinary(257))));
+    let counts = outbox.counts();
+    assert_eq!((counts.held.frames, counts.ordinary.frames, counts.tells), (744, 257, 1001));
+    outbox.activate(LinkId::default(), Arc::default(), IsFirst::Yes);
+    while !outbox.is_drained() {
+        take(&outbox, &mut 0);
+    }
+    assert!(!outbox.is_empty(), "what is held is still to be told");
+    grant(&outbox, 0, 300);
+    let mut batch = take(&outbox, &mut 0);
+    let mut frames = 0;
+    let mut rest = batch.ordinary.as_slice();
+    while let Some((_, behind)) = wire::split_frame(rest) {
+        (frames, rest) = (frames + 1, behind);
+    }
+    assert_eq!((frames, outbox.counts().held.frames), (44, 700));
+    batch.clear();
+}
+
+#[test]
+fn a_full_hold_refuses_the_starved_target_alone_and_wakes_its_senders_by_credit() {
+    let mut settings = Settings::default().outbox;
+    settings.max_held_frames = 10;
+    let outbox = Outbox::new(settings);
+    let taken = (0..1000).take_while(|_| offer_tell(&outbox, "/slow", 1).is_ok()).count();
+    assert_eq!(taken, 256 + 10);
+    assert!(offer_tell(&outbox, "/other", 1).is_ok());
+    let mut room = std::pin::pin!(outbox.room());
+    room.as_mut().enable();
+    grant(&outbox, 0, 257);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(Future::poll(room, &mut context).is_ready());
+}
+
+#[test]
+fn what_is_held_keeps_its_order_across_the_lanes() {
+    let outbox = Outbox::new(Settings::default().outbox);
+    // The first takes all the bytes of the initial window.
+    for size in [70_000, 1, 80_000, 2, 3, 90_000, 4] {
+        offer_tell(&outbox, "/a", size).unwrap();
+    }
+    assert_eq!(outbox.counts().held.frames, 6);
+    grant(&outbox, 0, 99);
+    activate_first(&outbox);
+    grant(&outbox, 0, 99);
+    let mut sizes = Vec::new();
+    let mut chunked = 0;
+    while !outbox.is_drained() {
+        let batch = take(&outbox, &mut 0);
+        for bytes in &batch.pieces()[1..] {
+            let mut rest = *bytes;
+            while let Some((raw, behind)) = wire::split_frame(rest) {
+                if let Some(tell) = message::Waiting::parse(raw) {
+                    sizes.push(tell.payload);
+                }
+                chunked += usize::from(raw.kind == wire::FrameKind::CHUNK);
+                rest = behind;
+            }
+        }
+    }
+    assert_eq!(sizes, [70_000, 1, 80_000, 2, 3, 90_000, 4]);
+    assert!(chunked >= 6);
+}
+
+fn activate_first(outbox: &Outbox) {
+    outbox.activate(LinkId::default(), Arc::default(), IsFirst::Yes);
+}
+
+#[test]
+fn what_is_held_is_discarded_with_the_rest_and_its_credit_comes_back() {
+    let outbox = Outbox::new(Settings::default().outbox);
+    assert!((0..300).all(|_| offer_tell(&outbox, "/a", 1).is_ok()));
+    let mut dead = 0;
+    outbox.discard(|_| dead += 1);
+    assert_eq!((dead, outbox.counts().held.frames), (300, 0));
+    assert!(outbox.is_empty());
+    assert_eq!(offer_tell(&outbox, "/a", 1), Ok(Some(Position::Ordinary(257))));
 }

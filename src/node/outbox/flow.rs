@@ -1,0 +1,266 @@
+//! Lets tells go as far as the receiver has granted credit, and holds the others.
+//!
+//! A tell without credit waits in a table of its own, and later ones to the same target behind it, so that the lanes
+//! stay free for everybody else. What is held goes into its lane when the writer comes for more after a grant: at most
+//! a quantum each time, since a lane is never longer than the writer can take turns with.
+
+use std::collections::VecDeque;
+
+use super::held::{Front, Held};
+use super::lanes::Lanes;
+use super::message::{Message, Waiting};
+use super::{QUANTUM, Refused};
+use crate::association::control::{Grant, Standing};
+use crate::lane::Lane;
+use crate::node::books::Position;
+use crate::node::credit::{AccountId, Credit};
+use crate::settings::OutboxSettings;
+use crate::wire;
+
+/// Keeps what is known of credit, and the tells that wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    pub(super) credit: Credit,
+    pub(super) held: Held,
+    /// Accounts with tells that may have got credit.
+    ready: VecDeque<AccountId>,
+    /// A tell was refused for lack of credit since the senders were last woken.
+    has_refused: bool,
+}
+
+impl Flow {
+    /// Tells whether something held may go.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Tells whether senders wait for what a grant may have given them, and forgets that.
+    pub(super) fn has_credit_again(&mut self) -> bool {
+        std::mem::take(&mut self.has_refused)
+    }
+
+    /// Tells whether senders wait that could be held, and forgets that.
+    pub(super) fn has_room_again(&mut self, settings: &OutboxSettings) -> bool {
+        let has_room = self.has_refused && self.has_room(settings);
+        self.has_refused &= !has_room;
+        has_room
+    }
+
+    /// Checks the bounds of what is held.
+    pub(super) fn admit(&mut self, settings: &OutboxSettings) -> Result<(), Refused> {
+        if self.has_room(settings) {
+            return Ok(());
+        }
+        self.has_refused = true;
+        Err(Refused::Full)
+    }
+
+    fn has_room(&self, settings: &OutboxSettings) -> bool {
+        self.held.bytes() < settings.max_held_bytes && self.held.frames() < settings.max_held_frames
+    }
+
+    /// Lets everything that is held try its luck.
+    pub(super) fn ready_all(&mut self) {
+        self.ready = self.held.accounts().into();
+    }
+
+    fn ready(&mut self, id: AccountId) {
+        if self.held.front(id).is_some() && !self.ready.contains(&id) {
+            self.ready.push_back(id);
+        }
+    }
+}
+
+impl Lanes {
+    /// Checks the bounds for a large message.
+    pub(super) fn admit_large<M: Message>(
+        &mut self,
+        message: &M,
+        settings: &OutboxSettings,
+    ) -> Result<(), Refused> {
+        let account = message.account(&mut self.names);
+        let has_credit = account.is_none_or(|id| self.flow.credit.has_some(id));
+        if has_credit || self.is_closed {
+            self.admit(Lane::Bulk, settings)
+        } else {
+            self.flow.admit(settings)
+        }
+    }
+
+    /// Appends a frame to its lane if it has credit, and holds it otherwise.
+    #[inline]
+    pub(super) fn append<M: Message>(
+        &mut self,
+        message: &M,
+        settings: &OutboxSettings,
+    ) -> Result<Option<Position>, Refused> {
+        let account = message.account(&mut self.names);
+        let size = message.payload().len() as u64;
+        if let Some(id) = account {
+            if !self.flow.credit.spend(id, size) {
+                return self.hold(id, message, settings).map(|()| None);
+            }
+        }
+        let position = self.append_paid(message, settings);
+        match (&position, account) {
+            (Ok(_), _) => self.count::<M>(),
+            (Err(_), Some(id)) => self.flow.credit.refund(id, size),
+            (Err(_), None) => {}
+        }
+        position.map(Some)
+    }
+
+    /// Holds a tell that has no credit.
+    #[cold]
+    fn hold<M: Message>(
+        &mut self,
+        id: AccountId,
+        message: &M,
+        settings: &OutboxSettings,
+    ) -> Result<(), Refused> {
+        if self.is_closed {
+            return Err(Refused::Closed);
+        }
+        self.flow.admit(settings)?;
+        let names = &mut self.names;
+        self.flow.held.push(id, |out| message.frame(names, out))?;
+        self.flow.credit.hold(id, true);
+        self.count::<M>();
+        Ok(())
+    }
+
+    /// Gives the chunks of a message back if it has credit, and holds them otherwise.
+    pub(super) fn pay_or_hold<M: Message>(
+        &mut self,
+        chunks: Vec<u8>,
+        message: &M,
+    ) -> Option<Vec<u8>> {
+        let Some(id) = message.account(&mut self.names) else { return Some(chunks) };
+        if self.flow.credit.spend(id, message.payload().len() as u64) {
+            return Some(chunks);
+        }
+        self.flow.held.push_chunks(id, chunks);
+        self.flow.credit.hold(id, true);
+        None
+    }
+
+    /// Takes out the held messages of more than `limit` bytes.
+    pub(super) fn void_held_above(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        let is_above = |chunks: &[u8]| {
+            let first = wire::split_frame(chunks).and_then(|(raw, _)| Waiting::parse(raw));
+            first.is_some_and(|tell| tell.payload > limit)
+        };
+        let accounts = self.flow.held.accounts();
+        let void = self.flow.held.void(is_above);
+        for id in accounts {
+            self.flow.credit.hold(id, self.flow.held.front(id).is_some());
+        }
+        void
+    }
+
+    /// Takes what the receiver grants.
+    pub(super) fn grant(&mut self, grants: &[Grant]) {
+        for grant in grants {
+            let Some(id) = AccountId::new(grant.account) else { continue };
+            self.flow.credit.grant(id, grant.granted);
+            self.flow.ready(id);
+        }
+    }
+
+    /// Takes what the receiver says of its accounts at the beginning of a link.
+    pub(super) fn settle_credit(&mut self, accounts: &[Standing], is_last: bool) {
+        accounts.iter().for_each(|standing| self.flow.credit.settle(standing));
+        if is_last {
+            self.flow.credit.settle_rest();
+            self.flow.ready_all();
+        }
+    }
+
+    /// Begins to count for another incarnation of the peer.
+    pub(super) fn begin_credit(&mut self) {
+        let waiting = self.waiting();
+        self.flow.credit.begin(waiting.into_iter());
+        self.flow.ready_all();
+    }
+
+    /// Begins to count for another link to the same incarnation.
+    pub(super) fn renew_credit(&mut self) {
+        let waiting = self.waiting();
+        self.flow.credit.begin_link(waiting.into_iter());
+    }
+
+    /// Gives credit back for what waits in the lanes, because it is about to be discarded.
+    pub(super) fn refund(&mut self) {
+        for (id, bytes) in self.waiting() {
+            self.flow.credit.refund(id, bytes);
+        }
+        for id in self.flow.held.accounts() {
+            self.flow.credit.hold(id, false);
+        }
+        self.flow.ready.clear();
+    }
+
+    /// Moves held tells that have credit into their lanes, about a quantum of them; notes the places of asks.
+    pub(super) fn release(&mut self, asks: &mut Vec<(u64, Position)>) {
+        let mut released = 0;
+        while released < QUANTUM {
+            let Some(id) = self.flow.ready.front().copied() else { return };
+            match self.release_one(id, asks) {
+                Some(bytes) => released += bytes,
+                None => {
+                    let is_held = self.flow.held.front(id).is_some();
+                    self.flow.credit.hold(id, is_held);
+                    self.flow.ready.pop_front();
+                }
+            }
+        }
+        // Each gets its turn.
+        self.flow.ready.rotate_left(1);
+    }
+
+    /// Moves the first tell of an account into its lane, if it has credit; gives its size.
+    fn release_one(&mut self, id: AccountId, asks: &mut Vec<(u64, Position)>) -> Option<usize> {
+        let Self { flow, names, ordinary, bulk, .. } = self;
+        let (Front::Frame(bytes) | Front::Chunks(bytes)) = flow.held.front(id)?;
+        let tell = Waiting::parse(wire::split_frame(bytes)?.0)?;
+        if !flow.credit.spend_for_held(id, tell.payload as u64) {
+            return None;
+        }
+        let (length, payload, correlation) = (bytes.len(), tell.payload, tell.correlation);
+        let target = names.text(tell.target);
+        let append = |out: &mut Vec<u8>| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        };
+        let position = match flow.held.front(id)? {
+            Front::Frame(_) if bulk.holds(target) => {
+                bulk.follow(target, payload, append).ok().map(Position::Bulk)
+            }
+            Front::Frame(_) => ordinary.append(payload, append).ok().map(Position::Ordinary),
+            Front::Chunks(_) => {
+                let target = target.to_owned();
+                let chunks = flow.held.pop(id, length)?;
+                let number = bulk.push(chunks, payload, Some(&target), ordinary.offered());
+                asks.extend(correlation.map(|ask| (ask, Position::Bulk(number))));
+                return Some(length);
+            }
+        };
+        flow.held.pop(id, length);
+        asks.extend(correlation.zip(position));
+        Some(length)
+    }
+
+    /// Lists the tells in the lanes: account and bytes of each.
+    fn waiting(&self) -> Vec<(AccountId, u64)> {
+        let mut waiting = Vec::new();
+        for bytes in self.ordinary.slabs().chain(self.bulk.messages()) {
+            let mut rest = bytes;
+            while let Some((raw, behind)) = wire::split_frame(rest) {
+                let tell = Waiting::parse(raw);
+                waiting.extend(tell.map(|tell| (AccountId::of(tell.target), tell.payload as u64)));
+                rest = behind;
+            }
+        }
+        waiting
+    }
+}
