@@ -9,7 +9,7 @@ use common::{
 use serde::{Deserialize, Serialize};
 use tellwire::ActorPath;
 use tellwire::event::Reason;
-use tellwire::node::{Actor, AskError, Context, Delivery, RegisterError, bounded};
+use tellwire::node::{Actor, AskError, Context, Delivery, RegisterError, WhenFull, bounded};
 
 /// Counts what it is told, and says how far it is.
 #[derive(Default)]
@@ -262,7 +262,9 @@ async fn a_bounded_mailbox_keeps_its_order_and_its_bound() {
     on_both(async |net| {
         let (ada, bob) = net.pair().await;
         let (mailbox, mut inbox) = bounded::<Note>(10);
-        let target = bob.resolve(ada.register("/user/slow", mailbox).unwrap()).unwrap();
+        let registration = ada.registration("/user/slow").accept::<Note, _>(mailbox);
+        let path = registration.when_full(WhenFull::Refuse).register().unwrap();
+        let target = bob.resolve(path).unwrap();
         (0..25).for_each(|seq| target.tell(&note(seq)).unwrap());
         until_accounted(&bob, &ada).await;
         assert_eq!(ada.stats().dead_letters, [(Reason::MailboxFull, 15)]);
@@ -283,7 +285,8 @@ async fn the_mailbox_of_an_actor_is_bounded_by_its_setting() {
         let ada = net.builder().settings(settings).start().await.unwrap();
         let bob = net.node().await;
         let stuck = async |_: Note, _: &mut Context| std::future::pending::<()>().await;
-        let actor = ada.spawn("/user/stuck", stuck).unwrap();
+        let actor = ada.actor("/user/stuck", stuck).accept::<Note>();
+        let actor = actor.when_full(WhenFull::Refuse).spawn().unwrap();
         let target = bob.resolve(actor.path()).unwrap();
         target.tell(&note(0)).unwrap();
         until("the actor to be stuck", || ada.stats().delivered == 1).await;

@@ -9,7 +9,7 @@ use common::{
     Double, Doubled, LONG, Note, Text, association, event, on_both, until, until_accounted, within,
 };
 use tellwire::event::{NodeEvent, Reason};
-use tellwire::node::{Actor, AskError, Context, Delivery, ReplyTo, TellError, bounded};
+use tellwire::node::{Actor, AskError, Context, Delivery, ReplyTo, TellError, WhenFull, bounded};
 use tellwire::{ActorPath, Node, RemoteRef};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -142,11 +142,13 @@ async fn an_ask_of_a_type_that_the_actor_does_not_take_fails_at_once() {
 }
 
 #[tokio::test]
-async fn an_ask_to_a_full_mailbox_fails_at_once() {
+async fn an_ask_to_a_full_mailbox_that_refuses_the_newest_fails_at_once() {
     on_both(async |net| {
         let (ada, bob) = net.pair().await;
         let (mailbox, mut inbox) = bounded::<Double>(1);
-        let target = bob.resolve(ada.register("/user/slow", mailbox).unwrap()).unwrap();
+        let registration = ada.registration("/user/slow").accept::<Double, _>(mailbox);
+        let path = registration.when_full(WhenFull::Refuse).register().unwrap();
+        let target = bob.resolve(path).unwrap();
         target.tell(&Double(0)).unwrap();
         assert_eq!(fails(&target).await, AskError::Failed(Reason::MailboxFull));
         assert_eq!(within("the tell", inbox.recv()).await.unwrap().message, Double(0));

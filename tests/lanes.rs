@@ -202,12 +202,13 @@ async fn a_full_bulk_lane_refuses_large_messages_and_takes_small_ones_to_others(
         let mut settings = Settings::local();
         settings.outbox.max_bulk_bytes = 1 << 20;
         let bob = net.builder().settings(settings).start().await.unwrap();
-        let large = bob.resolve(nobody.path("/user/large")).unwrap();
-        let small = bob.resolve(nobody.path("/user/small")).unwrap();
+        let resolve = |name: String| bob.resolve(nobody.path(&format!("/user/{name}"))).unwrap();
+        let small = resolve("small".to_owned());
         let load = Load::new(0, 300_000);
-        let taken = std::iter::from_fn(|| large.tell(&load).ok()).take(100).count();
-        assert_eq!(taken, 4);
-        assert_eq!(large.tell(&Load::new(0, 1)), Err(TellError::Full));
+        // Each has credit for one of them that overshoots its bytes.
+        let mut large = (0..100).map(|number| resolve(format!("large{number}")).tell(&load));
+        assert_eq!(large.by_ref().take_while(Result::is_ok).count(), 4);
+        assert_eq!(large.next(), Some(Err(TellError::Full)));
         small.tell(&Load::new(0, 1)).unwrap();
         let snapshot = association(&bob, &nobody.address);
         let (ordinary, bulk) = (snapshot.queued(Lane::Ordinary), snapshot.queued(Lane::Bulk));

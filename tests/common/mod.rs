@@ -1,6 +1,8 @@
 //! Starts nodes on either transport, and waits for what a test expects, always under a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this file")]
 
+mod breaking;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -20,6 +22,9 @@ use tellwire::transport::{
 use tellwire::{Node, Settings};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
+
+#[allow(unused_imports, reason = "each test binary uses its part of this file")]
+pub(crate) use breaking::Breaking;
 
 /// A message with its place in its sender's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +146,7 @@ impl Net {
     }
 
     /// Begins a node at a free port that uses the given transport.
-    pub(crate) fn builder_over(&self, transport: Counting) -> NodeBuilder {
+    pub(crate) fn builder_over(&self, transport: impl Transport) -> NodeBuilder {
         let endpoint = match self {
             Self::Tcp => "tcp://127.0.0.1:0",
             Self::Mem(_) => "mem://node:0",

@@ -78,6 +78,10 @@ pub(crate) enum Control {
     Refused { reason: Reason, count: u64, target: String, manifest: String },
     /// Lists what the sender's registry accepts.
     Codecs { lines: String, rest: Rest },
+    /// Grants credit.
+    Credit { grants: Vec<Grant> },
+    /// Says what had come by the beginning of a link.
+    Standing { accounts: Vec<((u64, u64), Grant)>, is_last: bool },
 }
 
 /// Mirrors what follows a part of the list.
@@ -90,6 +94,9 @@ pub(crate) enum Rest {
     /// Something that is not listed may be accepted.
     Unlisted,
 }
+
+/// Mirrors the bounds of one account: its number, then messages and bytes.
+pub(crate) type Grant = (u16, (u64, u64));
 
 /// Mirrors the reasons for which there is no handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,13 +236,13 @@ impl Raw {
         soon(self.next_whenever()).await
     }
 
-    /// Reads the next control PDU, skipping pings and all other frames; `None` when the link ends.
+    /// Reads the next control PDU, skipping pings, credit and all other frames; `None` when the link ends.
     pub(crate) async fn control(&mut self) -> Option<Control> {
         loop {
             let (kind, body) = self.next().await?;
             if kind == FrameKind::CONTROL {
                 match decode(&body) {
-                    Control::Ping { .. } => {}
+                    Control::Ping { .. } | Control::Credit { .. } => {}
                     pdu => return Some(pdu),
                 }
             }

@@ -76,11 +76,16 @@ async fn a_flood_of_tiny_frames_does_not_stop_a_healthy_peer() {
 async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
     let mut target = Target::start_with(|s| s.outbox.max_bytes = 256 * KIB).await;
     let mut raw = Raw::join(&target.node, chooser(1)).await;
+    // It grants whatever may be asked for, and then does not read it.
+    let grants = (0..8).map(|account| (account, (1 << 40, 1 << 40))).collect();
+    raw.send(&Control::Credit { grants }.frame()).await;
+    raw.send(&note("granted")).await;
+    target.hears("granted").await;
     let there = target.node.resolve(format!("{}/user/x", raw.claims.address)).expect("a path");
     let big = Note { text: "x".repeat(60_000) };
     let mut accepted = 0;
     soon(async {
-        // The kernel takes some hundred KiB; what it does not take has to wait here.
+        // The kernel takes some megabytes; what it does not take has to wait here.
         while accepted < 2000 {
             match there.tell(&big) {
                 Ok(()) => accepted += 1,
@@ -106,7 +111,7 @@ fn is_stuck(target: &Target) -> bool {
     let snapshot = target.node.associations().remove(0);
     snapshot.queued_bytes >= 256 * KIB && {
         std::thread::yield_now();
-        target.node.stats().bytes_sent == before && before > 64 * KIB as u64
+        target.node.stats().bytes_sent == before && before > MIB as u64
     }
 }
 
