@@ -1,7 +1,7 @@
 //! Shares out how much the senders to one target may have on its way at once.
 //!
-//! What lies beyond the initial window of each sender comes from one budget per target. A sender gets an equal share
-//! of it, and at most half of what the others have left: one that is granted much and falls silent keeps what it has,
+//! What lies beyond the initial window of each sender comes from one budget per target. A sender alone gets all of it,
+//! one of several an equal share, and at most half of what the others have left: one that is granted much and falls silent keeps what it has,
 //! since a grant cannot be taken back, but never so much that nothing is left for those who come later.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,8 @@ impl Lease {
     pub(crate) fn share(&self) -> Amount {
         let shared = self.budget.lock();
         let left = self.budget.total.minus(shared.leased.minus(self.leased));
-        self.budget.total.over(shared.senders).min(left.over(2))
+        let parts = if shared.senders > 1 { 2 } else { 1 };
+        self.budget.total.over(shared.senders).min(left.over(parts))
     }
 
     /// Notes how much the sender may have on its way by what it was granted.
@@ -89,6 +90,8 @@ mod tests {
     fn senders_share_a_budget_and_silent_ones_leave_something() {
         let budget = Budget::new(amount(1024));
         let mut leases = Vec::new();
+        let first = Lease::new(&budget, Amount::default());
+        assert_eq!(first.share(), amount(1024));
         for expected in [512, 256, 128, 64] {
             let mut lease = Lease::new(&budget, Amount::default());
             assert_eq!(lease.share(), amount(expected));
@@ -106,7 +109,7 @@ mod tests {
         let other = Lease::new(&budget, Amount::default());
         assert_eq!(other.share(), amount(62));
         drop(greedy);
-        assert_eq!(other.share(), amount(512));
+        assert_eq!(other.share(), amount(1024));
         drop(other);
         assert_eq!(budget.lock().leased, Amount::default());
         assert_eq!(budget.lock().senders, 0);

@@ -5,6 +5,8 @@
 //! than that. The writer is woken only when nothing waited. Frames carry dictionary ids; the definitions a link has
 //! not seen yet go out before the frames that use them.
 //!
+//! A tell that the receiver has granted no credit for waits beside the lanes (`outbox/flow.rs`).
+//!
 //! Every frame that it accepts is written to a link, and then its end is a matter of the books (`books.rs`), or it is
 //! discarded as a dead letter. A large message counts as written when its last chunk is taken; one whose link breaks
 //! before begins anew on the next.

@@ -355,13 +355,13 @@ mod tests {
         let budget = Budget::new(window(&settings(1000)));
         receiving.free(id(7), Amount::one(1), Some(&budget));
         let grant = receiving.take_due()[0];
-        assert_eq!((grant.account, grant.granted.messages), (7, 1 + 256 + 500));
+        assert_eq!((grant.account, grant.granted.messages), (7, 1 + 256 + 1000));
         let mut words = 0;
         for _ in 0..10_000 {
             receiving.free(id(7), Amount::one(1), Some(&budget));
             words += receiving.take_due().len();
         }
-        assert_eq!(words, 10_000 / (756 / 2));
+        assert_eq!(words, 10_000 / (1256 / 2));
     }
 
     #[test]

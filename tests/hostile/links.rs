@@ -111,7 +111,7 @@ fn is_stuck(target: &Target) -> bool {
     let snapshot = target.node.associations().remove(0);
     snapshot.queued_bytes >= 256 * KIB && {
         std::thread::yield_now();
-        target.node.stats().bytes_sent == before && before > MIB as u64
+        target.node.stats().bytes_sent == before && before > 128 * KIB as u64
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::held::{Front, Held};
+use super::held::{Gone, Held, Item};
 use super::lanes::Lanes;
 use super::message::{Message, Waiting};
 use super::{QUANTUM, Refused};
@@ -26,6 +26,8 @@ pub(super) struct Flow {
     ready: VecDeque<AccountId>,
     /// A tell was refused for lack of credit since the senders were last woken.
     has_refused: bool,
+    /// All that was held for some target has gone since then.
+    has_emptied: bool,
 }
 
 impl Flow {
@@ -39,9 +41,13 @@ impl Flow {
         std::mem::take(&mut self.has_refused)
     }
 
-    /// Tells whether senders wait that could be held, and forgets that.
+    /// Tells whether senders wait that had better try again, and forgets that: half of what may be held has gone, or
+    /// all that was held for a target, whatever another one holds.
     pub(super) fn has_room_again(&mut self, settings: &OutboxSettings) -> bool {
-        let has_room = self.has_refused && self.has_room(settings);
+        let has_emptied = std::mem::take(&mut self.has_emptied);
+        let is_half = self.held.bytes() <= settings.max_held_bytes / 2
+            && self.held.frames() <= settings.max_held_frames / 2;
+        let has_room = self.has_refused && (is_half || has_emptied);
         self.has_refused &= !has_room;
         has_room
     }
@@ -65,7 +71,7 @@ impl Flow {
     }
 
     fn ready(&mut self, id: AccountId) {
-        if self.held.front(id).is_some() && !self.ready.contains(&id) {
+        if self.held.has(id) && !self.ready.contains(&id) {
             self.ready.push_back(id);
         }
     }
@@ -153,7 +159,7 @@ impl Lanes {
         let accounts = self.flow.held.accounts();
         let void = self.flow.held.void(is_above);
         for id in accounts {
-            self.flow.credit.hold(id, self.flow.held.front(id).is_some());
+            self.flow.credit.hold(id, self.flow.held.has(id));
         }
         void
     }
@@ -205,49 +211,79 @@ impl Lanes {
         let mut released = 0;
         while released < QUANTUM {
             let Some(id) = self.flow.ready.front().copied() else { return };
-            match self.release_one(id, asks) {
-                Some(bytes) => released += bytes,
-                None => {
-                    let is_held = self.flow.held.front(id).is_some();
-                    self.flow.credit.hold(id, is_held);
-                    self.flow.ready.pop_front();
-                }
+            let bytes = self.release_some(id, asks);
+            released += bytes;
+            if bytes == 0 {
+                let is_held = self.flow.held.has(id);
+                self.flow.credit.hold(id, is_held);
+                self.flow.has_emptied |= !is_held;
+                self.flow.ready.pop_front();
             }
         }
         // Each gets its turn.
         self.flow.ready.rotate_left(1);
     }
 
-    /// Moves the first tell of an account into its lane, if it has credit; gives its size.
-    fn release_one(&mut self, id: AccountId, asks: &mut Vec<(u64, Position)>) -> Option<usize> {
+    /// Moves the first tells of an account into their lane as far as they have credit; gives their size.
+    fn release_some(&mut self, id: AccountId, asks: &mut Vec<(u64, Position)>) -> usize {
+        let Some(item) = self.flow.held.lend_first(id) else { return 0 };
+        let (gone, rest) = match item {
+            Item::Chunks(chunks) => self.release_chunks(id, chunks, asks),
+            Item::Frames { bytes, begin } => self.release_frames(id, bytes, begin, asks),
+        };
+        self.flow.held.settle(id, gone, rest);
+        gone.bytes
+    }
+
+    fn release_chunks(
+        &mut self,
+        id: AccountId,
+        chunks: Vec<u8>,
+        asks: &mut Vec<(u64, Position)>,
+    ) -> (Gone, Option<Item>) {
         let Self { flow, names, ordinary, bulk, .. } = self;
-        let (Front::Frame(bytes) | Front::Chunks(bytes)) = flow.held.front(id)?;
-        let tell = Waiting::parse(wire::split_frame(bytes)?.0)?;
-        if !flow.credit.spend_for_held(id, tell.payload as u64) {
-            return None;
+        let first = wire::split_frame(&chunks).and_then(|(raw, _)| Waiting::parse(raw));
+        let paid = first.filter(|tell| flow.credit.spend_for_held(id, tell.payload as u64));
+        let Some(tell) = paid else { return (Gone::default(), Some(Item::Chunks(chunks))) };
+        let (ask, payload, bytes) = (tell.correlation, tell.payload, chunks.len());
+        let target = names.text(tell.target).to_owned();
+        let number = bulk.push(chunks, payload, Some(&target), ordinary.offered());
+        asks.extend(ask.map(|ask| (ask, Position::Bulk(number))));
+        (Gone { frames: 1, bytes }, None)
+    }
+
+    fn release_frames(
+        &mut self,
+        id: AccountId,
+        bytes: Vec<u8>,
+        begin: usize,
+        asks: &mut Vec<(u64, Position)>,
+    ) -> (Gone, Option<Item>) {
+        let Self { flow, names, ordinary, bulk, .. } = self;
+        let (mut at, mut frames) = (begin, 0);
+        while at - begin < QUANTUM {
+            let waiting = bytes.get(at..).unwrap_or_default();
+            let Some((raw, behind)) = wire::split_frame(waiting) else { break };
+            let (frame, _) = waiting.split_at(waiting.len() - behind.len());
+            let Some(tell) = Waiting::parse(raw) else { break };
+            if !flow.credit.spend_for_held(id, tell.payload as u64) {
+                break;
+            }
+            let append = |out: &mut Vec<u8>| {
+                out.extend_from_slice(frame);
+                Ok(())
+            };
+            let target = if bulk.is_empty() { "" } else { names.text(tell.target) };
+            let position = if bulk.holds(target) {
+                bulk.follow(target, tell.payload, append).map(Position::Bulk)
+            } else {
+                ordinary.append(tell.payload, append).map(Position::Ordinary)
+            };
+            asks.extend(tell.correlation.zip(position.ok()));
+            at += frame.len();
+            frames += 1;
         }
-        let (length, payload, correlation) = (bytes.len(), tell.payload, tell.correlation);
-        let target = names.text(tell.target);
-        let append = |out: &mut Vec<u8>| {
-            out.extend_from_slice(bytes);
-            Ok(())
-        };
-        let position = match flow.held.front(id)? {
-            Front::Frame(_) if bulk.holds(target) => {
-                bulk.follow(target, payload, append).ok().map(Position::Bulk)
-            }
-            Front::Frame(_) => ordinary.append(payload, append).ok().map(Position::Ordinary),
-            Front::Chunks(_) => {
-                let target = target.to_owned();
-                let chunks = flow.held.pop(id, length)?;
-                let number = bulk.push(chunks, payload, Some(&target), ordinary.offered());
-                asks.extend(correlation.map(|ask| (ask, Position::Bulk(number))));
-                return Some(length);
-            }
-        };
-        flow.held.pop(id, length);
-        asks.extend(correlation.zip(position));
-        Some(length)
+        (Gone { frames, bytes: at - begin }, Item::rest(bytes, at))
     }
 
     /// Lists the tells in the lanes: account and bytes of each.

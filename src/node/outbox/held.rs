@@ -5,7 +5,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::node::credit::AccountId;
-use crate::wire;
 
 /// Keeps the tells that wait for credit.
 #[derive(Debug, Default)]
@@ -17,20 +16,18 @@ pub(super) struct Held {
 
 /// The next tells of an account.
 #[derive(Debug)]
-enum Item {
+pub(super) enum Item {
     /// Whole frames, one behind the other, of which those before `begin` are gone.
     Frames { bytes: Vec<u8>, begin: usize },
     /// One large message, in chunks.
     Chunks(Vec<u8>),
 }
 
-/// The first tell of an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Front<'a> {
-    /// Its frame.
-    Frame(&'a [u8]),
-    /// Its chunks.
-    Chunks(&'a [u8]),
+/// Counts tells that left.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gone {
+    pub(super) frames: usize,
+    pub(super) bytes: usize,
 }
 
 impl Held {
@@ -74,42 +71,27 @@ impl Held {
         self.queues.entry(id).or_default().push_back(Item::Chunks(chunks));
     }
 
-    /// Gives the first tell of an account.
-    pub(super) fn front(&self, id: AccountId) -> Option<Front<'_>> {
-        Some(match self.queues.get(&id)?.front()? {
-            Item::Frames { bytes, begin } => {
-                let waiting = bytes.get(*begin..)?;
-                let (_, behind) = wire::split_frame(waiting)?;
-                Front::Frame(waiting.get(..waiting.len() - behind.len())?)
-            }
-            Item::Chunks(chunks) => Front::Chunks(chunks),
-        })
+    /// Tells whether an account has tells here.
+    pub(super) fn has(&self, id: AccountId) -> bool {
+        self.queues.contains_key(&id)
     }
 
-    /// Takes the first tell of an account, which is so many bytes long; gives its chunks if it has some.
-    pub(super) fn pop(&mut self, id: AccountId, length: usize) -> Option<Vec<u8>> {
-        let queue = self.queues.get_mut(&id)?;
-        let mut chunks = None;
-        match queue.pop_front()? {
-            Item::Chunks(bytes) => chunks = Some(bytes),
-            Item::Frames { mut bytes, begin } => {
-                let mut begin = begin + length;
-                if begin < bytes.len() {
-                    if begin > bytes.len() / 2 {
-                        // What is left is the smaller part, so each frame is moved once at most.
-                        bytes.drain(..begin);
-                        begin = 0;
-                    }
-                    queue.push_front(Item::Frames { bytes, begin });
-                }
-            }
+    /// Lends the first tells of an account; [`settle`](Self::settle) says what became of them.
+    pub(super) fn lend_first(&mut self, id: AccountId) -> Option<Item> {
+        self.queues.get_mut(&id)?.pop_front()
+    }
+
+    /// Takes back what is left of what was lent, and counts out what is not.
+    pub(super) fn settle(&mut self, id: AccountId, gone: Gone, rest: Option<Item>) {
+        self.frames -= gone.frames;
+        self.bytes -= gone.bytes;
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if let Some(item) = rest {
+            queue.push_front(item);
         }
         if queue.is_empty() {
             self.queues.remove(&id);
         }
-        self.frames -= 1;
-        self.bytes -= length;
-        chunks
     }
 
     /// Takes out the large messages that `is_void` picks.
@@ -148,6 +130,19 @@ impl Held {
 }
 
 impl Item {
+    /// Gives what is left of frames when those before `at` are gone.
+    pub(super) fn rest(mut bytes: Vec<u8>, at: usize) -> Option<Self> {
+        if at == bytes.len() {
+            return None;
+        }
+        if at <= bytes.len() / 2 {
+            return Some(Self::Frames { bytes, begin: at });
+        }
+        // What is left is the smaller part, so each frame is moved once at most.
+        bytes.drain(..at);
+        Some(Self::Frames { bytes, begin: 0 })
+    }
+
     fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Chunks(chunks) => chunks,
@@ -162,6 +157,7 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
 
     fn id(number: u16) -> AccountId {
         AccountId::new(number).unwrap()
@@ -183,14 +179,19 @@ mod tests {
         held.push(id(account), push).unwrap();
     }
 
-    /// Takes the tells of an account, and gives the last byte of each.
+    /// Takes the tells of an account one by one, and gives the last byte of each.
     fn pop_all(held: &mut Held, account: u16) -> Vec<u8> {
         let mut seen = Vec::new();
-        while let Some(front) = held.front(id(account)) {
-            let (Front::Frame(bytes) | Front::Chunks(bytes)) = front;
-            let length = bytes.len();
-            seen.push(bytes[length - 1]);
-            held.pop(id(account), length);
+        while let Some(item) = held.lend_first(id(account)) {
+            let (bytes, rest) = match item {
+                Item::Chunks(chunks) => (chunks, None),
+                Item::Frames { bytes, begin } => {
+                    let at = begin + frame(0).len();
+                    (bytes[begin..at].to_vec(), Item::rest(bytes, at))
+                }
+            };
+            seen.push(bytes[bytes.len() - 1]);
+            held.settle(id(account), Gone { frames: 1, bytes: bytes.len() }, rest);
         }
         seen
     }
@@ -225,7 +226,9 @@ mod tests {
     fn what_is_drained_begins_behind_what_was_taken() {
         let mut held = Held::default();
         (0..3).for_each(|body| push(&mut held, 4, body));
-        held.pop(id(4), frame(0).len());
+        let Some(Item::Frames { bytes, .. }) = held.lend_first(id(4)) else { panic!("three") };
+        let length = frame(0).len();
+        held.settle(id(4), Gone { frames: 1, bytes: length }, Item::rest(bytes, length));
         assert_eq!(held.drain(), [[frame(1), frame(2)].concat()]);
         assert_eq!((held.frames(), held.bytes()), (0, 0));
     }
