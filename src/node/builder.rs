@@ -14,7 +14,7 @@ use crate::membership::machine::JoinError;
 use crate::membership::profile::{Profile, ProfileError};
 use crate::membership::settings::{ClusterSettings, ClusterSettingsError};
 use crate::node::cluster_plan::{ClusterPlan, Prepared};
-use crate::node::core::{Core, Parts, draw_incarnation};
+use crate::node::core::{Core, Entropy, Parts};
 use crate::node::gossiper::Gossiper;
 use crate::node::seeds::SeedError;
 use crate::node::sink::{GossipSink, RemoteMessageSink};
@@ -37,6 +37,7 @@ pub struct NodeBuilder {
     sink: Option<Arc<dyn RemoteMessageSink>>,
     plaintext: Plaintext,
     cluster: ClusterPlan,
+    entropy: Entropy,
 }
 
 /// Where the codec registry comes from.
@@ -132,6 +133,7 @@ impl NodeBuilder {
             sink: None,
             plaintext: Plaintext::LoopbackOnly,
             cluster: ClusterPlan::default(),
+            entropy: Entropy::System,
         }
     }
 
@@ -248,6 +250,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Draws uid, jitter and the like from a seed, for tests that are run again.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn random_seed(mut self, seed: u64) -> Self {
+        self.entropy = Entropy::seeded(seed);
+        self
+    }
+
     /// Binds and starts the node. Not cancel safe: a start that is dropped half way may leave nothing or a node
     /// that ends at once.
     ///
@@ -268,16 +277,17 @@ impl NodeBuilder {
         let address = address(&self.system, listener.endpoint(), advertise)?;
         let max_message = u32::try_from(self.settings.inbound.max_message).unwrap_or(u32::MAX);
         let identity = Identity {
-            local: draw_incarnation(address),
+            local: self.entropy.incarnation(address),
             limits: Limits { max_message },
             registry: registry.fingerprint(),
         };
         let schemes = transports.keys().copied().collect();
         let Prepared { cluster, sink: gossip, gossiper } =
-            self.cluster.prepare(&identity.local, schemes, &self.settings)?;
+            self.cluster.prepare(&identity.local, schemes, &self.settings, self.entropy.draw())?;
         tracing::info!(local = %identity.local, codecs = registry.len(), "node started");
-        let (settings, sink) = (self.settings, self.sink);
-        let parts = Parts { identity, settings, registry, transports, sink, gossip, cluster };
+        let (entropy, settings, sink) = (self.entropy, self.settings, self.sink);
+        let parts =
+            Parts { identity, entropy, settings, registry, transports, sink, gossip, cluster };
         let core = Core::new(parts, runtime);
         core.drivers.spawn(local::run(Arc::clone(&core)));
         if let Some(parts) = gossiper {

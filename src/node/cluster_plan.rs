@@ -12,7 +12,6 @@ use crate::membership::profile::{Label, Profile, ProfileError};
 use crate::membership::settings::ClusterSettings;
 use crate::node::StartError;
 use crate::node::cluster::{Cluster, View};
-use crate::node::core::random_bits;
 use crate::node::gossiper::{self, Founding};
 use crate::node::link::now;
 use crate::node::seeds::SeedRules;
@@ -48,6 +47,7 @@ impl ClusterPlan {
         own: &UniqueAddress,
         schemes: Vec<&'static str>,
         settings: &Settings,
+        seed: u64,
     ) -> Result<Prepared, StartError> {
         let rules = SeedRules { system: own.address().system().to_owned(), schemes };
         // A node that was told of no seeds is one itself, for whoever names it.
@@ -61,7 +61,7 @@ impl ClusterPlan {
             profile: self.profile()?,
             settings: self.settings,
             strategy: self.strategy.unwrap_or_else(|| Box::new(KeepMajority::new())),
-            seed: random_bits(),
+            seed,
             started: (now(), RemovalTime::since_1970(since_1970())),
         })?;
         if !seeds.is_empty() {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -50,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) cluster: Cluster,
     pub(crate) observers: Observers,
     pub(crate) counters: Counters,
+    entropy: Entropy,
     /// Limits the log lines that peers' faults cause.
     pub(crate) log: LogLimit,
     peers: DashMap<Address, Arc<Peer>>,
@@ -90,9 +91,20 @@ pub(crate) struct Departed {
     pub(crate) bytes_out: AtomicU64,
 }
 
+/// Where a node's random numbers come from.
+#[derive(Debug)]
+pub(crate) enum Entropy {
+    /// The operating system.
+    System,
+    /// A seed, so that a test can be run again.
+    #[cfg_attr(not(feature = "testkit"), expect(dead_code, reason = "tests alone have seeds"))]
+    Seeded(Mutex<fastrand::Rng>),
+}
+
 /// What the builder gathered for a core.
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
+    pub(crate) entropy: Entropy,
     pub(crate) settings: Settings,
     pub(crate) registry: CodecRegistry,
     pub(crate) transports: HashMap<&'static str, Arc<dyn Transport>>,
@@ -106,11 +118,12 @@ impl Core {
     pub(crate) fn new(parts: Parts, runtime: Handle) -> Arc<Self> {
         let cancel = CancellationToken::new();
         let address = parts.identity.local.address().clone();
-        let own = Arc::new(Peer::new(address, &parts.settings, None));
+        let own = Arc::new(Peer::new(address, &parts.settings, None, parts.entropy.draw()));
         let core = Arc::new(Self {
             observers: Observers::new(&parts.settings.observe),
             log: LogLimit::new(parts.settings.observe.log_lines_per_second),
             identity: parts.identity,
+            entropy: parts.entropy,
             settings: parts.settings,
             registry: parts.registry,
             transports: parts.transports,
@@ -161,7 +174,8 @@ impl Core {
         self.make_room();
         self.check_peer(address)?;
         let (inputs, receiver) = mpsc::channel(driver::INPUTS);
-        let made = Arc::new(Peer::new(address.clone(), &self.settings, Some(inputs)));
+        let bits = self.entropy.draw();
+        let made = Arc::new(Peer::new(address.clone(), &self.settings, Some(inputs), bits));
         let (peer, is_new) = match self.peers.entry(address.clone()) {
             Entry::Occupied(present) => (Arc::clone(present.get()), false),
             Entry::Vacant(slot) => (Arc::clone(&slot.insert(made)), true),
@@ -171,7 +185,7 @@ impl Core {
                 self.settings.association.clone(),
                 self.identity.clone(),
                 address.clone(),
-                random_bits(),
+                self.entropy.draw(),
             );
             let driver = Driver::new(Arc::clone(self), Arc::clone(&peer), machine, receiver);
             self.drivers.spawn_on(driver.run(), &self.runtime);
@@ -241,10 +255,12 @@ impl Core {
         }
     }
 
-    /// Gives every peer but this node itself.
+    /// Gives every peer but this node itself, by address.
     pub(crate) fn remote_peers(&self) -> Vec<Arc<Peer>> {
         let peers = self.peers.iter().map(|entry| Arc::clone(entry.value()));
-        peers.filter(|peer| peer.inputs.is_some()).collect()
+        let mut peers: Vec<_> = peers.filter(|peer| peer.inputs.is_some()).collect();
+        peers.sort_by(|one, other| one.address.cmp(&other.address));
+        peers
     }
 
     /// Runs a task until the node ends.
@@ -406,14 +422,25 @@ fn describe(reason: Reason, peer: &Peer, undelivered: Undelivered<'_>, why: &str
     }
 }
 
-/// Draws 64 bits from the operating system, through the keys of a hasher.
-pub(crate) fn random_bits() -> u64 {
-    RandomState::new().hash_one(Instant::now())
-}
+impl Entropy {
+    /// Gives random numbers that a seed determines.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self::Seeded(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
 
-/// Draws the incarnation of a starting node.
-pub(crate) fn draw_incarnation(address: Address) -> UniqueAddress {
-    UniqueAddress::new(address, Uid::new(random_bits()))
+    /// Draws 64 bits; from the operating system through the keys of a hasher.
+    pub(crate) fn draw(&self) -> u64 {
+        match self {
+            Self::System => RandomState::new().hash_one(Instant::now()),
+            Self::Seeded(rng) => rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..),
+        }
+    }
+
+    /// Draws the incarnation of a starting node.
+    pub(crate) fn incarnation(&self, address: Address) -> UniqueAddress {
+        UniqueAddress::new(address, Uid::new(self.draw()))
+    }
 }
 
 impl Counters {

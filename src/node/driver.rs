@@ -1,6 +1,6 @@
 //! Drives the association with one peer: feeds the machine, carries its actions out, owns the links.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(crate) struct Driver {
     peer: Arc<Peer>,
     machine: Association,
     inputs: mpsc::Receiver<Input>,
-    links: HashMap<LinkId, LinkHandle>,
+    links: BTreeMap<LinkId, LinkHandle>,
     /// Dials in flight end with this driver.
     has_stopped: bool,
 }
@@ -72,7 +72,7 @@ impl Driver {
         machine: Association,
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
-        Self { core, peer, machine, inputs, links: HashMap::new(), has_stopped: false }
+        Self { core, peer, machine, inputs, links: BTreeMap::new(), has_stopped: false }
     }
 
     /// Takes inputs, carries actions out, keeps the timer, until the association has stopped.
@@ -384,7 +384,7 @@ impl Driver {
         self.forget_uid();
         self.peer.outbox.deactivate();
         self.peer.outbox.close();
-        for (_, handle) in self.links.drain() {
+        for handle in std::mem::take(&mut self.links).into_values() {
             handle.close();
         }
         self.core.discard(&self.peer, Reason::NodeStopped, "");

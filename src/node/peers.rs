@@ -13,8 +13,8 @@ use crate::association::{AssociationState, LinkId};
 use crate::frame;
 use crate::node::ask::{Answer, Asks};
 use crate::node::books::Position;
-use crate::node::core::random_bits;
 use crate::node::driver::Input;
+use crate::node::link::now;
 use crate::node::negotiation::Negotiation;
 use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
 use crate::node::receiving::Receiving;
@@ -68,6 +68,7 @@ impl Peer {
         address: Address,
         settings: &Settings,
         inputs: Option<mpsc::Sender<Input>>,
+        random_bits: u64,
     ) -> Self {
         let max_message = u32::try_from(settings.inbound.max_message).unwrap_or(u32::MAX);
         let negotiation = match &inputs {
@@ -78,12 +79,12 @@ impl Peer {
             address,
             negotiation,
             outbox: Outbox::new(settings.outbox.clone()),
-            asks: Asks::new(settings.outbox.max_asks, random_bits()),
+            asks: Asks::new(settings.outbox.max_asks, random_bits),
             inputs,
             gate: Mutex::default(),
             receiving: Mutex::new(Receiving::new(&settings.inbound)),
             view: Mutex::new(View::default()),
-            started: Instant::now(),
+            started: now(),
             heard: AtomicU64::new(0),
             max_message: AtomicU32::new(max_message),
             bytes_in: AtomicU64::new(0),
