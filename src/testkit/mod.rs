@@ -3,6 +3,7 @@
 //! Floor 5, behind the feature `testkit`: it uses the public seams only, so it does nothing that a user could not.
 
 pub mod codec;
+pub mod network;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,8 @@ use tokio::sync::Notify;
 use crate::event::Reason;
 use crate::node::{DeliverError, InboundTell, RemoteMessageSink};
 use crate::path::ActorPath;
+
+pub use self::network::{Network, NetworkError};
 
 /// Records the tells that a node receives, still encoded, in place of its directory.
 ///
