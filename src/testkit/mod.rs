@@ -4,6 +4,8 @@
 
 pub mod codec;
 pub mod network;
+mod pace;
+pub mod proxy;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,7 @@ use crate::node::{DeliverError, InboundTell, RemoteMessageSink};
 use crate::path::ActorPath;
 
 pub use self::network::{Network, NetworkError};
+pub use self::proxy::FaultProxy;
 
 /// Records the tells that a node receives, still encoded, in place of its directory.
 ///

@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -21,6 +20,7 @@ use super::conditions::{Rules, Way};
 use super::cutter::FrameCutter;
 use super::fabric::LinkGuard;
 use super::trace::{Digest, Trace};
+use crate::testkit::pace::Pace;
 use crate::wire::FrameKind;
 
 /// Says what one direction of a link carries where.
@@ -124,10 +124,7 @@ struct Load {
     route: Route,
     cutter: FrameCutter,
     frame: Option<Frame>,
-    /// When the last byte has left, at the bandwidth given.
-    left_at: Instant,
-    /// When the last byte arrives; none overtakes it.
-    due: Instant,
+    pace: Pace,
 }
 
 /// Is the frame that is passing.
@@ -158,8 +155,7 @@ enum Fate {
 
 impl Load {
     fn new(route: Route) -> Self {
-        let now = Instant::now();
-        Self { route, cutter: FrameCutter::default(), frame: None, left_at: now, due: now }
+        Self { route, cutter: FrameCutter::default(), frame: None, pace: Pace::new() }
     }
 
     /// Takes what the writer wrote, nothing at its end, and gives what is left of it.
@@ -222,17 +218,12 @@ impl Load {
     }
 
     fn parcel(&mut self, bytes: Option<Vec<u8>>) -> Parcel {
-        let (now, length) = (Instant::now(), bytes.as_ref().map_or(0, Vec::len));
+        let length = bytes.as_ref().map_or(0, Vec::len);
         let rules = self.route.rules.borrow();
         let conditions = rules.conditions(self.route.way);
-        let takes = conditions.bandwidth.map_or(Duration::ZERO, |rate| {
-            let nanos = u128::from(1_000_000_000_u32) * length as u128 / u128::from(rate.get());
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        });
-        self.left_at = self.left_at.max(now) + takes;
         let jitter = conditions.jitter.mul_f64(self.route.rng.f64());
-        self.due = self.due.max(self.left_at + conditions.latency + jitter);
-        Parcel { due: self.due, bytes, sent: 0 }
+        let due = self.pace.due(length, conditions.latency + jitter, conditions.bandwidth);
+        Parcel { due, bytes, sent: 0 }
     }
 }
 
