@@ -2,6 +2,7 @@
 //!
 //! Floor 5, behind the feature `testkit`: it uses the public seams only, so it does nothing that a user could not.
 
+pub mod barrier;
 pub mod codec;
 pub mod network;
 mod pace;
