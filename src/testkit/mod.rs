@@ -6,6 +6,7 @@ pub mod barrier;
 pub mod codec;
 pub mod network;
 mod pace;
+pub mod processes;
 pub mod proxy;
 
 use std::fmt;
@@ -18,7 +19,9 @@ use crate::event::Reason;
 use crate::node::{DeliverError, InboundTell, RemoteMessageSink};
 use crate::path::ActorPath;
 
+pub use self::barrier::Controller;
 pub use self::network::{Network, NetworkError};
+pub use self::processes::Process;
 pub use self::proxy::FaultProxy;
 
 /// Records the tells that a node receives, still encoded, in place of its directory.

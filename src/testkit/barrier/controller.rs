@@ -154,7 +154,8 @@ impl Controller {
         Err(BarrierError::TimedOut { label: "join".to_owned(), arrivals })
     }
 
-    /// Waits, without arriving, until the round that is open at a label opens; a label nobody has used will do.
+    /// Waits, without arriving, until a label has opened since this was last called for it; a label that nobody has
+    /// used yet will do.
     ///
     /// # Errors
     /// [`BarrierError::TimedOut`] when the time is over: the label fails for everybody. [`BarrierError::BadText`],
@@ -234,7 +235,7 @@ impl Shared {
     async fn barrier(&self, label: String, name: Option<&str>, wait: Duration) -> Reply {
         let round = self.change(|meeting| match name {
             Some(name) => meeting.arrive(&label, name),
-            None => meeting.round(&label),
+            None => meeting.unseen(&label),
         });
         let round = match round {
             Ok(round) => round,
@@ -247,7 +248,12 @@ impl Shared {
         }
         let outcome = self.meeting.borrow().outcome(&label, round);
         match outcome {
-            Some(Outcome::Opened(arrivals)) => Reply::Ok { label, arrivals },
+            Some(Outcome::Opened(arrivals)) => {
+                if name.is_none() {
+                    self.change(|meeting| meeting.see(&label));
+                }
+                Reply::Ok { label, arrivals }
+            }
             Some(Outcome::Failed(arrivals)) => Reply::Timeout { label, arrivals },
             None => Reply::Refused("the label is gone".to_owned()),
         }

@@ -55,6 +55,8 @@ struct Label {
     /// Who was at the round before this one.
     last: BTreeSet<String>,
     failed: Option<Arrivals>,
+    /// Rounds that the driver knows to be over.
+    seen: u64,
 }
 
 /// Says how a round of a label ended.
@@ -101,6 +103,19 @@ impl Meeting {
         was_expected
     }
 
+    /// Gives the first round of a label that the driver has not seen the end of; says why there is none.
+    pub(super) fn unseen(&mut self, label: &str) -> Result<u64, String> {
+        self.round(label)?;
+        Ok(self.labels.get(label).map_or(0, |label| label.seen))
+    }
+
+    /// Notes that the driver has seen every round that is over.
+    pub(super) fn see(&mut self, label: &str) {
+        if let Some(label) = self.labels.get_mut(label) {
+            label.seen = label.round;
+        }
+    }
+
     /// Notes an arrival, and gives the round that it counts for; says why not.
     pub(super) fn arrive(&mut self, label: &str, name: &str) -> Result<u64, String> {
         let round = self.round(label)?;
@@ -112,18 +127,19 @@ impl Meeting {
     }
 
     /// Gives the round that is open at a label; says why there is none.
-    pub(super) fn round(&mut self, label: &str) -> Result<u64, String> {
+    fn round(&mut self, label: &str) -> Result<u64, String> {
         if !self.labels.contains_key(label) && self.labels.len() >= self.max_labels {
             return Err(format!("there are {} labels, as many as may be", self.max_labels));
         }
         Ok(self.labels.entry(label.to_owned()).or_default().round)
     }
 
-    /// Says how a round ended, if it has.
+    /// Says how a round ended, if it has; of several that are over, the last.
     pub(super) fn outcome(&self, label: &str, round: u64) -> Option<Outcome> {
         let label = self.labels.get(label)?;
         if label.round > round {
-            let (arrived, missing) = (label.last.clone(), BTreeSet::new());
+            let (round, missing) = (label.round - 1, BTreeSet::new());
+            let arrived = label.last.clone();
             return Some(Outcome::Opened(Arrivals { round, arrived, missing }));
         }
         label.failed.clone().map(Outcome::Failed)
@@ -272,6 +288,18 @@ mod tests {
         }
         meeting.fail("x", 0);
         assert!(opened(&meeting, 0), "a round that is over cannot fail");
+    }
+
+    #[test]
+    fn the_driver_sees_what_opened_before_it_looked() {
+        let mut meeting = three();
+        assert_eq!(meeting.unseen("x"), Ok(0));
+        for name in ["a", "b", "c", "a", "b", "c"] {
+            meeting.arrive("x", name).unwrap();
+        }
+        assert!(opened(&meeting, meeting.labels["x"].seen));
+        meeting.see("x");
+        assert_eq!((meeting.unseen("x"), opened(&meeting, 2)), (Ok(2), false));
     }
 
     #[test]
