@@ -1,13 +1,81 @@
-//! Helps to test one's own actors: what goes over the wire, seen without a peer's cooperation.
+//! Helps to test one's own actors: under partitions and crashes, in one process and in many.
 //!
-//! Floor 5, behind the feature `testkit`: it uses the public seams only, so it does nothing that a user could not.
+//! Floor 5, behind the feature `testkit`: nothing else in the crate knows of it. It fails tests by panicking where a
+//! promise is checked, and gives typed errors where a wish cannot be met; it never hangs.
+//!
+//! # Test your own actors in ten lines, with a partition
+//!
+//! ```
+//! use std::time::Duration;
+//! use tellwire::event::Reason;
+//! use tellwire::node::Context;
+//! use tellwire::testkit::{DeadLetters, Network, Probe};
+//!
+//! # tellwire::remote_messages! {
+//! #     table CARTS, codec = tellwire::codec::Bincode;
+//! #     "doc.v1.Add" => Add,
+//! #     "doc.v1.Sum" => Sum,
+//! # }
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Add(u32);
+//! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct Sum(u32);
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = Network::builder(2).seed(7).latency(Duration::from_millis(5)).start().await?;
+//! let (shop, user) = (network.node(0)?, network.node(1)?);
+//! let mut sums = Probe::<Sum>::register(&user, "/user/sums")?;
+//! let mut total = 0;
+//! // The actor under test.
+//! shop.spawn("/user/cart", async move |add: Add, cx: &mut Context| {
+//!     total += add.0;
+//!     cx.reply(&Sum(total))
+//! })?;
+//! let cart = user.resolve(shop.path("/user/cart")?)?;
+//! let mut letters = DeadLetters::of(&user);
+//!
+//! network.cut(0, 1)?;
+//! let asked: Result<Sum, _> = cart.ask(&Add(1), Duration::from_secs(2)).await;
+//! assert!(asked.is_err(), "nobody answers across a cut");
+//! network.recover();
+//! let sum: Sum = cart.ask(&Add(1), Duration::from_secs(2)).await?;
+//! assert_eq!(sum, Sum(2), "an ask that timed out may have been processed");
+//!
+//! network.crash(0).await?;
+//! cart.tell(&Add(1))?;
+//! letters.expect(Reason::LinkLost).await;
+//! sums.expect_none(Duration::from_secs(60)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Under tokio's paused time (`start_paused`) the minute at the end takes milliseconds.
+//!
+//! # What is there
+//!
+//! | to | use |
+//! |---|---|
+//! | run nodes in one process, and cut, break and slow down what is between them | [`network`] |
+//! | do the same to nodes in processes of their own | [`proxy`] |
+//! | let those processes meet, exchange values and take commands | [`barrier`] |
+//! | start them, wait for their output, end them | [`processes`] |
+//! | stand in for an actor | [`Probe`] |
+//! | expect dead letters, or that something becomes so | [`DeadLetters`], [`eventually`] |
+//! | take all tells of a node, still encoded | [`RecordingSink`] |
+//! | speak to a node frame by frame | [`raw`] |
+//! | hold a transport, codec or mailbox of your own to what nodes rely on | [`transport`], [`codec`], [`mailbox`] |
 
 pub mod barrier;
 pub mod codec;
+pub mod mailbox;
 pub mod network;
 mod pace;
+mod probe;
 pub mod processes;
 pub mod proxy;
+pub mod raw;
+pub mod transport;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +89,7 @@ use crate::path::ActorPath;
 
 pub use self::barrier::Controller;
 pub use self::network::{Network, NetworkError};
+pub use self::probe::{DeadLetters, Probe, eventually};
 pub use self::processes::Process;
 pub use self::proxy::FaultProxy;
 

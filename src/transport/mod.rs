@@ -11,7 +11,7 @@
 //!   dial(address) ─────────────────────────────► Link ╯
 //! ```
 //!
-//! What every transport promises, and `tests/transports.rs` checks:
+//! What every transport promises, and `testkit::transport` checks:
 //! * bytes arrive once, in order, unchanged, and a slow reader holds its writer back;
 //! * shutting a writer down, or dropping the link, gives the peer an end of file after the last
 //!   byte; writing to a peer that dropped its link fails sooner or later, never silently for ever;

@@ -33,6 +33,7 @@ use self::fabric::{Fabric, NodeTransport};
 use crate::address::Address;
 use crate::node::Node;
 use crate::settings::Settings;
+use crate::transport::Transport;
 use crate::wire::FrameKind;
 
 pub use self::builder::{MAX_NODES, NetworkBuilder};
@@ -292,6 +293,16 @@ impl Network {
         self.note(format_args!("conditions {way} {conditions:?}"));
         self.rule(|rules| rules.special.extend([(way, conditions)]));
         Ok(())
+    }
+
+    /// Gives the network as a node sees it, for a peer of your own making in the place of a crashed one: a
+    /// [`RawPeer`](crate::testkit::raw::RawPeer), for instance. Faults strike it as they would strike the node.
+    ///
+    /// # Errors
+    /// [`NetworkError::NoSuchNode`].
+    pub fn transport(&self, node: usize) -> Result<impl Transport, NetworkError> {
+        self.known(node)?;
+        Ok(NodeTransport { fabric: Arc::clone(self.fabric()), node })
     }
 
     /// Gives what was carried and what was suffered so far, a line each, behind the time in microseconds:
