@@ -276,7 +276,7 @@ async fn jitter_and_broken_links_keep_order_and_account_for_every_tell() {
 async fn corruption_ends_links_and_never_nodes() {
     let network = Network::builder(2).seed(3).corruption(0.2).start().await.unwrap();
     let (ada, bob) = both(&network);
-    let mut inbox = counter(&ada);
+    let _inbox = counter(&ada);
     let to_ada = target(&bob, &ada);
     for count in 0..200 {
         to_ada.send(&Count(count)).await.unwrap();

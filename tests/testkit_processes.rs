@@ -59,6 +59,7 @@ async fn a_killed_process_is_missing_at_the_barrier() {
 /// Is the process that the tests above start.
 #[tokio::test]
 #[ignore = "is no test but a process of one"]
+#[expect(clippy::print_stdout, reason = "the test above waits for this line")]
 async fn node_main() {
     processes::end_with_parent();
     let Some(mut me) = processes::participant().await.unwrap() else { return };

@@ -7,33 +7,36 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tellwire::event::Reason;
-//! use tellwire::node::Context;
-//! use tellwire::testkit::{DeadLetters, Network, Probe};
+//! use tellwire::node::{Actor, AskError, Context};
+//! use tellwire::testkit::{Network, Probe};
 //!
 //! # tellwire::remote_messages! {
 //! #     table CARTS, codec = tellwire::codec::Bincode;
-//! #     "doc.v1.Add" => Add,
-//! #     "doc.v1.Sum" => Sum,
+//! #     "doc.kit.v1.Add" => Add,
+//! #     "doc.kit.v1.Sum" => Sum,
 //! # }
 //! #[derive(serde::Serialize, serde::Deserialize)]
 //! struct Add(u32);
 //! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 //! struct Sum(u32);
 //!
+//! /// Is the actor under test.
+//! struct Cart(u32);
+//!
+//! impl Actor<Add> for Cart {
+//!     async fn receive(&mut self, add: Add, cx: &mut Context) {
+//!         self.0 += add.0;
+//!         cx.reply(&Sum(self.0)).ok();
+//!     }
+//! }
+//!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let network = Network::builder(2).seed(7).latency(Duration::from_millis(5)).start().await?;
 //! let (shop, user) = (network.node(0)?, network.node(1)?);
 //! let mut sums = Probe::<Sum>::register(&user, "/user/sums")?;
-//! let mut total = 0;
-//! // The actor under test.
-//! shop.spawn("/user/cart", async move |add: Add, cx: &mut Context| {
-//!     total += add.0;
-//!     cx.reply(&Sum(total))
-//! })?;
+//! shop.spawn::<Add, _>("/user/cart", Cart(0))?;
 //! let cart = user.resolve(shop.path("/user/cart")?)?;
-//! let mut letters = DeadLetters::of(&user);
 //!
 //! network.cut(0, 1)?;
 //! let asked: Result<Sum, _> = cart.ask(&Add(1), Duration::from_secs(2)).await;
@@ -43,8 +46,8 @@
 //! assert_eq!(sum, Sum(2), "an ask that timed out may have been processed");
 //!
 //! network.crash(0).await?;
-//! cart.tell(&Add(1))?;
-//! letters.expect(Reason::LinkLost).await;
+//! let asked: Result<Sum, _> = cart.ask(&Add(1), Duration::from_secs(60)).await;
+//! assert!(matches!(asked, Err(AskError::Failed(_))), "a crash is noticed, not waited for");
 //! sums.expect_none(Duration::from_secs(60)).await;
 //! # Ok(())
 //! # }

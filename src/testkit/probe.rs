@@ -19,7 +19,7 @@ use crate::path::{ActorPath, IntoActorPath};
 ///
 /// # tellwire::remote_messages! {
 /// #     table TEXTS, codec = tellwire::codec::Bincode;
-/// #     "doc.v1.Text" => Text,
+/// #     "doc.probe.v1.Text" => Text,
 /// # }
 /// #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 /// struct Text(String);
@@ -182,7 +182,7 @@ pub fn eventually(
 ///
 /// # tellwire::remote_messages! {
 /// #     table NOTES, codec = tellwire::codec::Bincode;
-/// #     "doc.v1.Note" => Note,
+/// #     "doc.letters.v1.Note" => Note,
 /// # }
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Note;

@@ -9,7 +9,7 @@
 //!
 //! # tellwire::remote_messages! {
 //! #     table TEXTS, codec = tellwire::codec::Bincode;
-//! #     "doc.v1.Text" => Text,
+//! #     "doc.raw.v1.Text" => Text,
 //! # }
 //! #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 //! struct Text(String);
@@ -24,7 +24,7 @@
 //! let claims = UniqueAddress::new(network.address(1)?, Uid::new(7));
 //! let mut raw = RawPeer::dial(&network.transport(1)?, &ada.address(), claims).await?;
 //! raw.join().await;
-//! raw.tell("/user/probe", "bincode:doc.v1.Text", b"\x05hello").await;
+//! raw.tell("/user/probe", "bincode:doc.raw.v1.Text", b"\x05hello").await;
 //! probe.expect(&Text("hello".into())).await;
 //!
 //! raw.send_frame(FrameKind::DEFINE, b"\0\0no such id").await;

@@ -51,7 +51,7 @@ pub use self::error::NetworkError;
 ///
 /// # tellwire::remote_messages! {
 /// #     table COUNTS, codec = tellwire::codec::Bincode;
-/// #     "doc.v1.Count" => Count,
+/// #     "doc.network.v1.Count" => Count,
 /// # }
 /// #[derive(serde::Serialize, serde::Deserialize)]
 /// struct Count(u32);
