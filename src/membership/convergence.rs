@@ -76,12 +76,6 @@ impl<'a> Perspective<'a> {
         self.gossip.reachability().unreachable_according_to(counts)
     }
 
-    /// Gives whom any observers of the own data centre cannot reach, Down ones too.
-    pub(super) fn unreachable_to_anybody(&self) -> BTreeSet<&'a UniqueAddress> {
-        let counts = |observer: &UniqueAddress| self.neighbour(observer).is_some();
-        self.gossip.reachability().unreachable_according_to(counts)
-    }
-
     fn neighbour(&self, node: &UniqueAddress) -> Option<&'a Member> {
         let member = self.gossip.member(node);
         member.filter(|member| member.profile().data_centre() == self.data_centre)

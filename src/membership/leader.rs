@@ -87,7 +87,8 @@ impl Plan {
 ///
 /// It is the first by address of the Up and Leaving members that are within reach; if there is
 /// none, of the WeaklyUp, then the Joining, then the Exiting ones. This node is always within its
-/// own reach. Nobody leads where all are Down.
+/// own reach. Nobody leads where all are Down, and what Down members say of others does not count:
+/// otherwise each could be the only one within its own reach, while all are converged.
 #[must_use]
 pub fn leader<'a>(view: &Perspective<'a>) -> Option<&'a UniqueAddress> {
     first(view, |_| true)
@@ -137,7 +138,7 @@ fn first<'a>(
     view: &Perspective<'a>,
     may_lead: impl Fn(&Member) -> bool,
 ) -> Option<&'a UniqueAddress> {
-    let unreachable = view.unreachable_to_anybody();
+    let unreachable = view.unreachable();
     let is_within_reach =
         |member: &&Member| member.node() == view.own || !unreachable.contains(member.node());
     let candidates = view.neighbours().filter(|member| may_lead(member)).filter(is_within_reach);
