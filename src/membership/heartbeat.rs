@@ -222,6 +222,13 @@ impl Heartbeats {
         self.peers.iter().map(move |(address, peer)| (address, peer.detector.suspicion(now)))
     }
 
+    /// Gives the peers that this node itself hears: they answer, and not too long ago.
+    pub fn heard(&self, now: Instant) -> impl Iterator<Item = &UniqueAddress> {
+        let is_heard =
+            move |peer: &Peer| peer.detector.is_monitoring() && peer.detector.is_available(now);
+        self.peers.iter().filter(move |(_, peer)| is_heard(peer)).map(|(address, _)| address)
+    }
+
     fn forget_removed(&mut self, members: &BTreeSet<UniqueAddress>) {
         self.peers.retain(|peer, _| members.contains(peer));
         self.beats.retain(|peer, _| members.contains(peer));

@@ -132,6 +132,9 @@ fn indirect_nodes<'a>(
         return nodes;
     }
     let rest = view.without_indirect_rows();
+    if rest.unreachable().is_empty() {
+        return nodes;
+    }
     let decision = match strategy.decide(&rest) {
         // Nobody is indirectly connected in the rest: a strategy that says so again knows no way out.
         Decision::DownIndirectlyConnected => Decision::DownAll,

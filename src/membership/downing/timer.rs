@@ -121,7 +121,8 @@ impl Downing {
         if change == Change::Reachability {
             self.unsettled.get_or_insert(now);
         }
-        if !view.awaits_decision() {
+        // What one says alone is settled by the leader, and no reason for all to go.
+        if !view.awaits_decision() || view.contested().is_empty() {
             self.unsettled = None;
         }
         self.view = Some(view);
@@ -224,12 +225,13 @@ enum Change {
 
 impl Change {
     fn between(old: Option<&View>, new: &View) -> Self {
-        let nobody = BTreeSet::new();
-        let unreachable = old.map_or(&nobody, View::unreachable);
-        let is_lost = !new.unreachable().is_subset(unreachable);
+        let (before, after) = (old.map_or_else(BTreeSet::new, View::troubled), new.troubled());
+        let is_lost = !after.is_subset(&before);
         // One that is removed or downed has not come back.
-        let is_alive = |node| new.status(node).is_some_and(|status| status != ViewStatus::Down);
-        let is_back = unreachable.difference(new.unreachable()).any(is_alive);
+        let is_alive = |node: &&UniqueAddress| {
+            new.status(node).is_some_and(|status| status != ViewStatus::Down)
+        };
+        let is_back = before.difference(&after).any(is_alive);
         if is_lost || is_back {
             return Self::Reachability;
         }

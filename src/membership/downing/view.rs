@@ -117,6 +117,22 @@ impl View {
         Self { own, leader, members, rows, seen, unreachable, indirect }.derived()
     }
 
+    /// Returns the members whose trouble a decision is about: who cannot be reached, or, where an observer stands alone,
+    /// that observer. Its further complaints change nothing.
+    #[must_use]
+    pub fn troubled(&self) -> BTreeSet<&UniqueAddress> {
+        let alone = self.rows.iter().filter(|row| self.is_lone(row)).map(|row| &row.observer);
+        alone.chain(self.contested()).collect()
+    }
+
+    /// Returns the members, without the own node, that cannot be reached for more than the word of one that stands
+    /// alone.
+    #[must_use]
+    pub fn contested(&self) -> BTreeSet<&UniqueAddress> {
+        let rows = self.rows.iter().filter(|row| !self.is_lone(row));
+        rows.map(|row| &row.subject).filter(|node| **node != self.own).collect()
+    }
+
     /// Returns the node whose view this is.
     #[must_use]
     pub fn own(&self) -> &UniqueAddress {
@@ -159,6 +175,10 @@ impl View {
     /// and subject of rows among themselves: neither could have told of the other without a way round. A clean
     /// partition and crashes give none, also one after the other: a node that crashed after it had reported another
     /// crash is subject and observer, but not among its like.
+    ///
+    /// Where a single observer complains of a node that has seen the current gossip, and more than half of the members
+    /// have seen it and do not complain, the observer alone counts: it is deaf, or lies. Otherwise one member could have
+    /// all others downed.
     #[must_use]
     pub fn indirectly_connected(&self) -> &BTreeSet<UniqueAddress> {
         &self.indirect
@@ -171,7 +191,8 @@ impl View {
     pub fn without_indirect_rows(&self) -> Self {
         let mut rest = self.clone();
         let is_indirect = |node: &UniqueAddress| self.indirect.contains(node);
-        rest.rows.retain(|row| !(is_indirect(&row.observer) && is_indirect(&row.subject)));
+        let is_heard = |node: &UniqueAddress| is_indirect(node) || self.seen.contains(node);
+        rest.rows.retain(|row| !(is_indirect(&row.observer) && is_heard(&row.subject)));
         rest.derived()
     }
 
@@ -218,10 +239,31 @@ impl View {
         }
     }
 
-    /// Gives both ends of the rows whose subject has seen the current gossip, so cannot be cut off.
+    /// Gives the ends of the rows whose subject has seen the current gossip, so cannot be cut off: both, unless the
+    /// observer stands alone.
     fn talking(&self) -> BTreeSet<&UniqueAddress> {
         let rows = self.rows.iter().filter(|row| self.seen.contains(&row.subject));
-        rows.flat_map(|row| [&row.observer, &row.subject]).collect()
+        let ends = rows.flat_map(|row| {
+            let subject = Some(&row.subject).filter(|_| !self.is_lone(row));
+            [Some(&row.observer), subject]
+        });
+        ends.flatten().collect()
+    }
+
+    /// Says whether the subject is there, nobody else complains of it, and a majority has no reason to.
+    fn is_lone(&self, row: &Unreachability) -> bool {
+        let is_other =
+            |other: &Unreachability| other.subject == row.subject && other.observer != row.observer;
+        self.seen.contains(&row.subject)
+            && !self.rows.iter().any(is_other)
+            && self.is_outvoted(&row.observer)
+    }
+
+    /// Says whether more than half of the members, without this one, have seen the current gossip.
+    fn is_outvoted(&self, observer: &UniqueAddress) -> bool {
+        let living = || self.members.iter().filter(|member| member.status != ViewStatus::Down);
+        let others = living().filter(|member| member.address != *observer);
+        2 * others.filter(|other| self.seen.contains(&other.address)).count() > living().count()
     }
 }
 
@@ -264,9 +306,38 @@ mod tests {
 
     #[test]
     fn a_subject_that_has_seen_the_gossip_is_indirectly_connected_with_its_observer() {
-        let one_way = view("a b c", "b>c");
-        assert_eq!(names(one_way.indirectly_connected()), "bc");
+        let two_say_so = view("a b c d", "a>c b>c");
+        assert_eq!(names(two_say_so.indirectly_connected()), "abc");
+        let no_majority = view("a b", "a>b");
+        assert_eq!(names(no_majority.indirectly_connected()), "ab");
         assert_eq!(names(unseen("a b c", "b>c").indirectly_connected()), "");
+    }
+
+    #[test]
+    fn an_observer_that_stands_alone_against_the_majority_is_indirectly_connected_alone() {
+        let table =
+            [("a b c", "b>c", "b"), ("a b c d", "b>a b>c b>d", "b"), ("a b c d | e", "b>c", "b")];
+        for (sides, rows, golden) in table {
+            assert_eq!(names(view(sides, rows).indirectly_connected()), golden, "{sides} {rows}");
+        }
+        let against_half = view("a b | c d", "a>b");
+        assert_eq!(names(against_half.indirectly_connected()), "ab");
+    }
+
+    #[test]
+    fn further_complaints_of_one_that_stands_alone_are_no_further_trouble() {
+        for rows in ["b>a", "b>c", "b>c b>d", "b>a b>c b>d"] {
+            assert_eq!(names(view("a b c d", rows).troubled()), "b", "{rows}");
+        }
+        assert_eq!(names(view("a b c d | e", "b>c").troubled()), "be");
+        assert_eq!(names(view("a b c d", "a>b b>a").troubled()), "ab");
+    }
+
+    #[test]
+    fn without_the_rows_of_one_that_stands_alone_crashes_remain() {
+        let view = view("a b c d | e", "b>c").without_indirect_rows();
+        assert_eq!(names(view.unreachable()), "e");
+        assert_eq!(names(view.indirectly_connected()), "");
     }
 
     #[test]

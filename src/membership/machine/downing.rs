@@ -26,7 +26,7 @@ impl Membership {
     /// Notes that a peer will never talk to this node again; if it is a member, this node goes.
     pub fn handle_quarantined_by(&mut self, now: Instant, by: &UniqueAddress) {
         if self.is_member() {
-            self.downing.handle_view(now, self.downing_view());
+            self.downing.handle_view(now, self.downing_view(now));
             self.downing.handle_quarantined(by);
             self.take_verdict(now);
             self.settle(now);
@@ -45,7 +45,7 @@ impl Membership {
 
     /// Gives downing a new view.
     pub(super) fn review(&mut self, now: Instant) {
-        let view = self.downing_view();
+        let view = self.downing_view(now);
         self.downing.handle_view(now, view);
     }
 
@@ -65,7 +65,11 @@ impl Membership {
         }
     }
 
-    fn downing_view(&self) -> View {
+    /// Gives what a decision is made from.
+    ///
+    /// Whom this node hears is as surely there as who has seen the state. Otherwise a liar that makes a new version
+    /// each second could pass all others off as cut off.
+    fn downing_view(&self, now: Instant) -> View {
         let view = self.view();
         let members: Vec<_> = view.neighbours().map(view_member).collect();
         let is_near = |node: &UniqueAddress| {
@@ -79,7 +83,8 @@ impl Membership {
             subject: record.subject.clone(),
         });
         let leader = leader::leader(&view).cloned();
-        let seen = self.gossip.seen().cloned().collect();
+        let seen = self.gossip.seen().chain(self.heartbeats.heard(now)).chain([&self.own]);
+        let seen = seen.cloned().collect();
         View::new(self.own.clone(), leader, members, rows, seen)
     }
 }
