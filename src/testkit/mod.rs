@@ -63,6 +63,7 @@
 //! | do the same to nodes in processes of their own | [`proxy`] |
 //! | let those processes meet, exchange values and take commands | [`barrier`] |
 //! | start them, wait for their output, end them | [`processes`] |
+//! | simulate the membership of clusters of any size, in virtual time, from a seed | [`cluster`] |
 //! | stand in for an actor | [`Probe`] |
 //! | expect dead letters, or that something becomes so | [`DeadLetters`], [`eventually`] |
 //! | take all tells of a node, still encoded | [`RecordingSink`] |
@@ -70,6 +71,7 @@
 //! | hold a transport, codec or mailbox of your own to what nodes rely on | [`transport`], [`codec`], [`mailbox`] |
 
 pub mod barrier;
+pub mod cluster;
 pub mod codec;
 pub mod mailbox;
 pub mod network;

@@ -1,0 +1,101 @@
+//! Says what must hold after every step of every node: one file for each invariant.
+//!
+//! | invariant | holds that |
+//! |---|---|
+//! | [`Forward`] | a status never goes backwards |
+//! | [`NoReturn`] | nobody who was removed comes back under the same uid |
+//! | [`OneLeader`] | there is at most one leader of a converged view |
+//! | [`HonestMajority`] | a single observer cannot have a member downed that a majority reaches |
+//! | [`agreement`] | after faults have ended the running nodes agree (asked for by [`settle`]) |
+//!
+//! Another one is a type of your own: see [`Invariant`].
+//!
+//! [`settle`]: super::SimCluster::settle
+
+pub mod agreement;
+mod forward;
+mod honest_majority;
+mod no_return;
+mod one_leader;
+
+use std::fmt;
+
+pub use self::forward::Forward;
+pub use self::honest_majority::HonestMajority;
+pub use self::no_return::NoReturn;
+pub use self::one_leader::OneLeader;
+use super::SimCluster;
+use crate::address::UniqueAddress;
+use crate::membership::machine::Membership;
+
+/// Must hold after every step that changes what a node knows.
+///
+/// ```
+/// use std::time::Duration;
+/// use tellwire::testkit::cluster::invariants::{Invariant, Look};
+/// use tellwire::testkit::cluster::{SimCluster, SimSettings};
+///
+/// #[derive(Debug)]
+/// struct NeverMoreThan(usize);
+///
+/// impl Invariant for NeverMoreThan {
+///     fn name(&self) -> &'static str {
+///         "never more members than allowed"
+///     }
+///
+///     fn check(&mut self, look: &Look<'_>) -> Result<(), String> {
+///         match look.membership.gossip().member_count() {
+///             count if count > self.0 => Err(format!("there are {count}")),
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+///
+/// let mut cluster = SimCluster::new(SimSettings::seeded(7));
+/// cluster.watch(NeverMoreThan(2));
+/// cluster.boot(1..=3, &[1]);
+/// let failure = cluster.run_for(Duration::from_secs(20)).unwrap_err();
+/// assert!(failure.to_string().contains("there are 3"));
+/// ```
+pub trait Invariant: fmt::Debug {
+    /// Names what holds, for the report of a failure.
+    fn name(&self) -> &'static str;
+
+    /// Looks at the node that has taken a step, and around it.
+    ///
+    /// # Errors
+    /// What was found instead.
+    fn check(&mut self, look: &Look<'_>) -> Result<(), String>;
+}
+
+/// Shows the node that has taken a step.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Look<'a> {
+    /// The cluster around it.
+    pub cluster: &'a SimCluster,
+    /// Which node it is.
+    pub node: u16,
+    /// Which incarnation of it.
+    pub own: &'a UniqueAddress,
+    /// Its machine.
+    pub membership: &'a Membership,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn at(cluster: &'a SimCluster, node: u16) -> Option<Self> {
+        let (own, membership) = (cluster.own(node)?, cluster.membership(node)?);
+        Some(Self { cluster, node, own, membership })
+    }
+}
+
+/// Returns the invariants that every cluster of machines with the default strategy holds to.
+#[must_use]
+pub fn standard() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(Forward::default()),
+        Box::new(NoReturn::default()),
+        Box::new(OneLeader),
+        Box::new(HonestMajority::default()),
+    ]
+}
