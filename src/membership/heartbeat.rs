@@ -224,8 +224,7 @@ impl Heartbeats {
 
     /// Gives the peers that this node itself hears: they answer, and not too long ago.
     pub fn heard(&self, now: Instant) -> impl Iterator<Item = &UniqueAddress> {
-        let is_heard =
-            move |peer: &Peer| peer.detector.is_monitoring() && peer.detector.is_available(now);
+        let is_heard = move |peer: &Peer| peer.has_answered && peer.detector.is_available(now);
         self.peers.iter().filter(move |(_, peer)| is_heard(peer)).map(|(address, _)| address)
     }
 
@@ -304,6 +303,8 @@ struct Peer {
     /// The latest heartbeat sent and the latest answered; what lies between may still be answered.
     sent: u64,
     answered: u64,
+    /// Whether it has answered at all.
+    has_answered: bool,
     /// When the first heartbeat was sent.
     first_sent: Option<Instant>,
 }
@@ -324,6 +325,7 @@ impl Peer {
             standing: Standing::Cleared,
             sent: sequence,
             answered: sequence,
+            has_answered: false,
             first_sent: None,
         }
     }
@@ -337,6 +339,7 @@ impl Peer {
         let is_new = sequence > self.answered && sequence <= self.sent;
         if is_new {
             self.answered = sequence;
+            self.has_answered = true;
         }
         is_new
     }
@@ -406,6 +409,18 @@ mod tests {
         assert_eq!(scene.findings(), []);
         scene.run(3, |_| false);
         assert_eq!(scene.findings(), [Finding::Unreachable(node(2))]);
+    }
+
+    #[test]
+    fn who_has_answered_is_heard_until_it_falls_silent() {
+        let mut scene = Scene::new(3);
+        let heard = |scene: &Scene| scene.machine.heard(scene.now).cloned().collect::<Vec<_>>();
+        scene.run(4, |_| false);
+        assert_eq!(heard(&scene), []);
+        scene.run(10, |peer| *peer == node(2));
+        assert_eq!(heard(&scene), [node(2)]);
+        scene.run(8, |_| false);
+        assert_eq!(heard(&scene), []);
     }
 
     #[test]

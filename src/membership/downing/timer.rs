@@ -397,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn however_much_one_complains_alone_it_goes_alone_and_after_one_wait() {
+        let mut scene = Scene::new("a b c d");
+        for second in 1..=20 {
+            let rows = if second % 2 == 0 { "c>a c>b" } else { "c>b c>d" };
+            let now = scene.start + Duration::from_secs(second);
+            scene.machine.handle_view(now, view("a b c d", rows));
+            assert_eq!(scene.after(1_000 * second), None, "second {second}");
+        }
+        let verdict = scene.after(21_000).unwrap();
+        assert_eq!(verdict, (Decision::DownIndirectlyConnected, Cause::Stable, "c".into()));
+    }
+
+    #[test]
     fn a_side_without_a_leader_goes_in_the_end() {
         let mut scene = Scene::new("b:joining | a c");
         assert_eq!(scene.after(34_999), None);

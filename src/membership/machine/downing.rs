@@ -83,8 +83,9 @@ impl Membership {
             subject: record.subject.clone(),
         });
         let leader = leader::leader(&view).cloned();
-        let seen = self.gossip.seen().chain(self.heartbeats.heard(now)).chain([&self.own]);
-        let seen = seen.cloned().collect();
+        let table = self.gossip.reachability();
+        let heard = self.heartbeats.heard(now).filter(|it| table.is_reachable_from(&self.own, it));
+        let seen = self.gossip.seen().chain(heard).chain([&self.own]).cloned().collect();
         View::new(self.own.clone(), leader, members, rows, seen)
     }
 }
