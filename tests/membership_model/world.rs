@@ -47,7 +47,7 @@ pub(crate) enum Step {
     Lead(usize),
     /// A node makes a member Leaving.
     Leave(usize, usize),
-    /// An Exiting node tells another that it is done, and ends.
+    /// An Exiting node tells one that may lead next that it is done, and ends.
     Confirm(usize, usize),
     /// A node ends without warning.
     Crash(usize),
@@ -161,7 +161,8 @@ impl World {
             if may_send && !self.under_way.iter().any(is_there) {
                 steps.push(Step::Send(at, other));
             }
-            if status(&own) == Some(MemberStatus::Exiting) {
+            let may_lead = status(&node).is_some_and(MemberStatus::takes_part);
+            if status(&own) == Some(MemberStatus::Exiting) && may_lead {
                 steps.push(Step::Confirm(at, other));
             }
             let is_missed = !gossip.reachability().is_reachable_from(&own, &node);
