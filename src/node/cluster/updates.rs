@@ -93,7 +93,7 @@ mod tests {
     /// Makes the handle of a node of which no task runs, and the ends that its task would hold.
     fn handle() -> (Cluster, Ends) {
         let own = UniqueAddress::new("mem://Test@ada:1".parse().unwrap(), Uid::new(1));
-        let prepared = ClusterPlan::default().prepare(&own, vec!["mem"], &Settings::default());
+        let prepared = ClusterPlan::default().prepare(&own, vec!["mem"], &Settings::default(), 1);
         let prepared = prepared.unwrap();
         (prepared.cluster, prepared.gossiper.unwrap().ends)
     }
