@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tellwire::codec::{Bincode, Codec};
-use tellwire::node::{Delivery, GossipSink, Stats};
+use tellwire::node::{Delivery, GossipSink, Stats, WhenFull};
 use tellwire::transport::{InProcessNetwork, Transport};
 use tellwire::wire::{self, FrameKind, HelloPrefix};
 use tellwire::{Node, Settings, UniqueAddress};
@@ -113,7 +113,10 @@ async fn node(network: &InProcessNetwork) -> Node {
     // The receiver of the full one must outlive the call.
     let any = move |_: Letter| assert!(!held.is_closed());
     node.register::<Letter, _>("/a", any).expect("a free path");
-    node.register::<Letter, _>("/f", full).expect("a free path");
+    // What waits for room in front of a full one would have no end for the books of one call.
+    let registration =
+        node.registration("/f").accept::<Letter, _>(full).when_full(WhenFull::Refuse);
+    registration.register().expect("a free path");
     node.register::<Letter, _>("/g", gone).expect("a free path");
     node
 }
