@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tellwire::event::Reason;
-use tellwire::node::{Delivery, Observed};
+use tellwire::node::{Delivery, Observed, WhenFull};
 use tellwire::wire::{FrameKind, TellHeader, TextRef};
 use tokio::sync::mpsc;
 use tracing::span;
@@ -87,7 +87,8 @@ async fn dead_letters_before_a_broken_rule_are_not_lost() {
     let target = Target::start().await;
     let (full, _held) = mpsc::channel::<Delivery<Note>>(1);
     let (gone, _) = mpsc::channel::<Delivery<Note>>(1);
-    target.node.register::<Note, _>("/user/full", full).expect("a free path");
+    let registration = target.node.registration("/user/full").accept::<Note, _>(full);
+    registration.when_full(WhenFull::Refuse).register().expect("a free path");
     target.node.register::<Note, _>("/user/gone", gone).expect("a free path");
     let names = [raw::define(1, "/user/full"), raw::define(2, "/user/gone"), raw::define(3, NOTE)];
     let tells = |to| raw::tell_by_id(to, 3, &payload("x")).repeat(5);

@@ -12,11 +12,11 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::conditions::{Rules, Way};
+use super::board::Board;
+use super::conditions::Way;
 use super::cutter::FrameCutter;
 use super::fabric::LinkGuard;
 use super::trace::{Digest, Trace};
@@ -29,7 +29,7 @@ pub(super) struct Route {
     pub(super) way: Way,
     /// The link's number, the same in both directions.
     pub(super) link: u64,
-    pub(super) rules: watch::Receiver<Rules>,
+    pub(super) rules: Arc<Board>,
     pub(super) trace: Arc<Trace>,
     pub(super) rng: fastrand::Rng,
     /// Ends both directions at once.
@@ -41,7 +41,7 @@ pub(super) struct Route {
 /// Carries one direction until its end, or until the link breaks.
 pub(super) async fn carry(route: Route, mut input: DuplexStream, mut output: DuplexStream) {
     let broken = route.broken.clone();
-    let mut way_out = route.rules.clone();
+    let way_out = Arc::clone(&route.rules);
     let way = route.way;
     let (mut load, mut queue) = (Load::new(route), VecDeque::new());
     let mut chunk = vec![0; CHUNK];
@@ -50,7 +50,7 @@ pub(super) async fn carry(route: Route, mut input: DuplexStream, mut output: Dup
         // Biased: nothing passes a broken link; what is due goes out before more comes in.
         tokio::select! { biased;
             () = broken.cancelled() => return,
-            step = deliver(&mut way_out, way, queue.front_mut(), &mut output) => match step {
+            step = deliver(&way_out, way, queue.front_mut(), &mut output) => match step {
                 Ok(Some(sent)) => {
                     under_way -= sent;
                     if queue.front().is_some_and(Parcel::is_sent) {
@@ -94,15 +94,14 @@ impl Parcel {
 ///
 /// Cancel safe: what is handed over is noted at once.
 async fn deliver(
-    rules: &mut watch::Receiver<Rules>,
+    rules: &Board,
     way: Way,
     parcel: Option<&mut Parcel>,
     output: &mut DuplexStream,
 ) -> io::Result<Option<usize>> {
     let Some(parcel) = parcel else { return std::future::pending().await };
     loop {
-        let gone = || io::Error::from(io::ErrorKind::ConnectionReset);
-        rules.wait_for(|rules| rules.is_open(way)).await.map_err(|_| gone())?;
+        rules.opens(way).await;
         if parcel.due <= Instant::now() {
             break;
         }
@@ -191,7 +190,7 @@ impl Load {
     }
 
     fn judge(&mut self, kind: FrameKind, size: usize) -> Frame {
-        let rules = self.route.rules.borrow();
+        let rules = self.route.rules.read();
         let conditions = rules.conditions(self.route.way);
         let rng = &mut self.route.rng;
         // Each draw is made whatever came of the one before, so that one chance does not shift another's dice.
@@ -219,7 +218,7 @@ impl Load {
 
     fn parcel(&mut self, bytes: Option<Vec<u8>>) -> Parcel {
         let length = bytes.as_ref().map_or(0, Vec::len);
-        let rules = self.route.rules.borrow();
+        let rules = self.route.rules.read();
         let conditions = rules.conditions(self.route.way);
         let jitter = conditions.jitter.mul_f64(self.route.rng.f64());
         let due = self.pace.due(length, conditions.latency + jitter, conditions.bandwidth);

@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::board::Board;
 use super::carrier::{Route, carry};
 use super::conditions::{Rules, Way};
 use super::trace::Trace;
@@ -22,7 +23,7 @@ use crate::transport::{Link, Listener, Privacy, Transport, TransportError};
 #[derive(Debug)]
 pub(super) struct Fabric {
     pub(super) places: Vec<Address>,
-    pub(super) rules: watch::Sender<Rules>,
+    pub(super) rules: Arc<Board>,
     pub(super) trace: Arc<Trace>,
     listening: Mutex<BTreeMap<usize, Queue>>,
     links: Mutex<Links>,
@@ -47,7 +48,7 @@ impl Fabric {
     pub(super) fn new(places: Vec<Address>, rules: Rules, trace: Trace, seed: u64) -> Self {
         Self {
             places,
-            rules: watch::Sender::new(rules),
+            rules: Arc::new(Board::new(rules)),
             trace: Arc::new(trace),
             listening: Mutex::default(),
             links: Mutex::default(),
@@ -89,19 +90,16 @@ impl Fabric {
 
     /// Waits until both directions are open, and as long as a first round trip takes.
     async fn round_trip(&self, way: Way) {
-        let mut rules = self.rules.subscribe();
         for way in [way, way.back()] {
-            let latency = match rules.wait_for(|rules| rules.is_open(way)).await {
-                Ok(rules) => rules.conditions(way).latency,
-                Err(_) => return,
-            };
+            self.rules.opens(way).await;
+            let latency = self.rules.read().conditions(way).latency;
             tokio::time::sleep(latency).await;
         }
     }
 
     /// Makes a link and puts the far end into the queue of the node dialled.
     fn connect(self: &Arc<Self>, way: Way) -> Result<Link, &'static str> {
-        if self.rules.borrow().is_closed {
+        if self.rules.read().is_closed {
             return Err("the network is gone");
         }
         let listening = lock(&self.listening);
@@ -129,7 +127,7 @@ impl Fabric {
             let route = Route {
                 way,
                 link: number,
-                rules: self.rules.subscribe(),
+                rules: Arc::clone(&self.rules),
                 trace: Arc::clone(&self.trace),
                 rng: fastrand::Rng::with_seed(self.draw()),
                 broken: broken.clone(),

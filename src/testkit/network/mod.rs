@@ -15,6 +15,7 @@
 //! | [`ignore`](Network::ignore) | frames of a kind never come | [`recover`](Network::recover) |
 //! | [`set_conditions`](Network::set_conditions) | delay, loss, corruption on one way | the same with [`Conditions::default`] |
 
+mod board;
 mod builder;
 mod carrier;
 mod conditions;
@@ -358,7 +359,7 @@ impl Network {
     }
 
     fn rule(&self, change: impl FnOnce(&mut Rules)) {
-        self.fabric().rules.send_modify(change);
+        self.fabric().rules.change(change);
     }
 
     fn note(&self, what: fmt::Arguments<'_>) {
@@ -378,7 +379,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.fabric.rules.send_modify(|rules| rules.is_closed = true);
+        self.fabric.rules.change(|rules| rules.is_closed = true);
         self.fabric.break_links(|_| true);
     }
 }
