@@ -120,7 +120,8 @@ impl Bulk {
     /// Takes the next piece, and gives how many frames it completes; none if the lane is empty or has to wait until
     /// more of the `ordinary` frames have passed.
     pub(super) fn take(&mut self, ordinary: u64) -> Option<(Piece, u64)> {
-        while self.items.front().is_some_and(Item::is_void) {
+        // A void waits like what it was: those behind it count on that.
+        while self.items.front().is_some_and(|item| item.is_void() && item.after <= ordinary) {
             self.pop();
         }
         let item = self.items.front()?;
