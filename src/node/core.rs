@@ -315,21 +315,31 @@ impl Core {
     /// Turns what waits for a peer and is larger than it takes into dead letters; their asks end with the reason.
     pub(crate) fn discard_large(&self, peer: &Peer) {
         let (limit, reason) = (peer.max_message(), Reason::TooLarge);
-        peer.outbox.limit(limit, |undelivered| {
-            let why = format!("the peer takes {limit} bytes");
-            self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, &why));
-            match undelivered {
-                Undelivered::Tell { ask: Some(ask), .. } => {
-                    peer.asks.complete(ask, Answer::Failed(reason));
-                }
-                Undelivered::Tell { ask: None, .. } => {}
-                Undelivered::Reply { ask, .. } => {
-                    if peer.outbox.offer_failure(ask, reason).is_err() {
-                        tracing::trace!(peer = %peer.address, "no room to tell that a reply is too large");
-                    }
+        let why = format!("the peer takes {limit} bytes");
+        peer.outbox.limit(limit, |undelivered| self.end_waiting(peer, undelivered, reason, &why));
+    }
+
+    /// Lets a large message whose link broke begin anew on the next; after too many it is a dead letter.
+    pub(crate) fn rewind(&self, peer: &Peer) {
+        let why = "it was begun on too many links that broke";
+        let reason = Reason::LinkLost;
+        peer.outbox.rewind(|undelivered| self.end_waiting(peer, undelivered, reason, why));
+    }
+
+    /// Turns one message that waits for a peer into a dead letter; whoever asked is told the reason.
+    fn end_waiting(&self, peer: &Peer, undelivered: Undelivered<'_>, reason: Reason, why: &str) {
+        self.observers.dead_letter(reason, 1, || describe(reason, peer, undelivered, why));
+        match undelivered {
+            Undelivered::Tell { ask: Some(ask), .. } => {
+                peer.asks.complete(ask, Answer::Failed(reason));
+            }
+            Undelivered::Tell { ask: None, .. } => {}
+            Undelivered::Reply { ask, .. } => {
+                if peer.outbox.offer_failure(ask, reason).is_err() {
+                    tracing::trace!(peer = %peer.address, "no room to tell that a reply has ended");
                 }
             }
-        });
+        }
     }
 
     /// Records what a peer says it has refused; no more than it was told, whatever it says.

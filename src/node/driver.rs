@@ -342,6 +342,7 @@ impl Driver {
         self.forget_uid();
         let written = self.peer.outbox.deactivate();
         self.peer.asks.fail_passed(written, Reason::LinkLost);
+        self.core.rewind(&self.peer);
         {
             let mut view = self.peer.view();
             view.up_since = None;

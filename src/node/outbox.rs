@@ -9,7 +9,7 @@
 //!
 //! Every frame that it accepts is written to a link, and then its end is a matter of the books (`books.rs`), or it is
 //! discarded as a dead letter. A large message counts as written when its last chunk is taken; one whose link breaks
-//! before begins anew on the next.
+//! before begins anew on the next, a few times.
 
 mod bulk;
 mod flow;
@@ -192,7 +192,6 @@ impl Outbox {
     pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>, is_first: IsFirst) {
         let mut inner = self.lock();
         inner.books.begin_link();
-        inner.bulk.rewind();
         match is_first {
             IsFirst::Yes => inner.begin_credit(),
             IsFirst::No => inner.renew_credit(),
@@ -209,6 +208,16 @@ impl Outbox {
             self.demand.notify_one();
         }
         inner.passed()
+    }
+
+    /// Begins anew with the large message whose link broke; shows it to `dead` if that has happened too often. To be
+    /// called when nobody takes frames.
+    pub(crate) fn rewind(&self, dead: impl FnMut(Undelivered<'_>)) {
+        let mut inner = self.lock();
+        let Some(void) = inner.bulk.rewind() else { return };
+        let texts = inner.names.texts();
+        self.relieve(inner);
+        show([void.as_ref()].into_iter(), &texts, dead);
     }
 
     /// Notes that the peer has received so many frames.

@@ -38,6 +38,8 @@ struct Item {
     payload: usize,
     /// How many ordinary frames must have passed before this is complete on the link.
     after: u64,
+    /// How many links have broken while this was being written.
+    breaks: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl Bulk {
         let after = self.lead(target, ordinary);
         self.bytes += chunks.len();
         let (bytes, kind) = (Arc::new(chunks), ItemKind::Chunks);
-        self.items.push_back(Item { bytes, frames: 1, kind, payload, after });
+        self.items.push_back(Item { bytes, frames: 1, kind, payload, after, breaks: 0 });
         self.pushed(target)
     }
 
@@ -112,6 +114,7 @@ impl Bulk {
                 kind: ItemKind::Followers,
                 payload: 0,
                 after: 0,
+                breaks: 0,
             }),
         }
         Ok(self.pushed(Some(target)))
@@ -136,9 +139,17 @@ impl Bulk {
         Some((piece, completed))
     }
 
-    /// Begins anew with a message that is not wholly taken.
-    pub(super) fn rewind(&mut self) {
-        self.at = 0;
+    /// Begins anew with a message that is not wholly taken, or takes it out if that has been in vain too often: it may
+    /// be the message that breaks the links.
+    pub(super) fn rewind(&mut self) -> Option<Arc<Vec<u8>>> {
+        if std::mem::take(&mut self.at) == 0 {
+            return None;
+        }
+        let item = self.items.front_mut()?;
+        item.breaks += 1;
+        let void = (item.breaks >= MAX_TRIES).then(|| item.void())?;
+        self.bytes -= void.len();
+        Some(void)
     }
 
     /// Takes out the messages of more than `limit` bytes. Their places remain, since the positions of those behind
@@ -286,5 +297,7 @@ pub(super) fn cut(
     Ok(out)
 }
 
+/// Links that may break under a message in chunks before it is given up as lost.
+pub(super) const MAX_TRIES: u32 = 5;
 /// The bytes of a chunk before those of its message, at most.
 const CHUNK_HEADER: usize = 16;

@@ -153,10 +153,34 @@ fn a_large_message_whose_link_broke_begins_anew_and_is_counted_once() {
     activate(&outbox);
     take(&outbox, &mut 0);
     assert_eq!(outbox.deactivate(), Passed::default());
+    outbox.rewind(|_| panic!("there is another link to come"));
     assert_eq!(outbox.settle_unknown(), 0);
     let written: usize = write(&outbox).iter().map(|batch| batch.pieces().concat().len()).sum();
     assert_eq!(written, whole);
     assert_eq!(outbox.settle_unknown(), 1);
+}
+
+#[test]
+fn a_large_message_that_breaks_link_after_link_is_given_up_and_holds_nothing_up() {
+    let outbox = outbox();
+    tell(&outbox, "/a", 60_000).unwrap();
+    tell(&outbox, "/a", 200_000).unwrap();
+    tell(&outbox, "/a", 1).unwrap();
+    let mut dead = Vec::new();
+    for number in 1..=bulk::MAX_TRIES {
+        activate(&outbox);
+        let mut batch = Batch::default();
+        while batch.bulk.is_none() {
+            batch = take(&outbox, &mut 0);
+        }
+        outbox.deactivate();
+        outbox.rewind(|undelivered| dead.push((number, format!("{undelivered:?}"))));
+    }
+    let told = Undelivered::Tell { target: "/a", manifest: "c:m", ask: None };
+    assert_eq!(dead, [(bulk::MAX_TRIES, format!("{told:?}"))]);
+    activate(&outbox);
+    assert_eq!(written_payloads(&outbox), [1]);
+    assert!(outbox.is_empty() && outbox.counts().bulk == Queued::default());
 }
 
 #[test]
