@@ -419,13 +419,45 @@ async fn asks_of_a_node_that_stops_fail_and_later_ones_are_refused() {
         let held = within("the ask", inbox.recv()).await;
         let mut events = ada.events();
         bob.shutdown(LONG).await;
-        assert_eq!(asking.await.unwrap(), AskError::Failed(Reason::NodeStopped));
+        // It has arrived: nobody may be told that it was not processed.
+        assert_eq!(asking.await.unwrap(), AskError::Failed(Reason::LinkLost));
         assert_eq!(fails(&target).await, AskError::Tell(TellError::Stopped));
         event(&mut events, |event| {
             matches!(event, NodeEvent::AssociationDown { .. }).then_some(())
         })
         .await;
         drop(held);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_ask_of_a_node_to_itself_may_have_been_processed_when_it_stops() {
+    on_both(async |net| {
+        let node = net.node().await;
+        let (mailbox, mut inbox) = bounded::<Double>(8);
+        let target = node.resolve(node.register("/user/slow", mailbox).unwrap()).unwrap();
+        let asking = tokio::spawn(async move { fails(&target).await });
+        let held = within("the ask", inbox.recv()).await;
+        node.shutdown(LONG).await;
+        assert_eq!(asking.await.unwrap(), AskError::Failed(Reason::LinkLost));
+        drop(held);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_relayed_reply_that_the_asker_cannot_take_fails_as_too_large() {
+    on_both(async |net| {
+        let mut settings = tellwire::Settings::local();
+        settings.inbound.max_message = 64 * 1024;
+        let (ada, eve) = net.pair().await;
+        let bob = net.builder().settings(settings).start().await.unwrap();
+        let long = async |Double(_): Double, cx: &mut Context| cx.reply(&Text("x".repeat(100_000)));
+        let actor = eve.spawn("/user/long", long).unwrap();
+        let forwarder = ada.spawn("/user/forwarder", Forwarder(actor.path().clone())).unwrap();
+        let target = bob.resolve(forwarder.path()).unwrap();
+        assert_eq!(fails(&target).await, AskError::Failed(Reason::TooLarge));
     })
     .await;
 }

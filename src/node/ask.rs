@@ -30,8 +30,9 @@ pub(crate) struct Asks {
 struct Inner {
     waiting: HashMap<u64, Waiting>,
     last: u64,
-    /// Asks among these frames have ended, and why.
-    ended: Option<(Passed, Reason)>,
+    /// Asks among these frames have ended, and why: the last two times. What was written when a link ended may be
+    /// followed at once by what never was, whose reason is another.
+    ended: [Option<(Passed, Reason)>; 2],
 }
 
 struct Waiting {
@@ -66,7 +67,7 @@ impl Asks {
         if let Some(waiting) = inner.waiting.get_mut(&correlation) {
             waiting.position = Some(position);
         }
-        let ended = inner.ended.filter(|(passed, _)| passed.covers(position));
+        let ended = inner.ended.into_iter().flatten().find(|(passed, _)| passed.covers(position));
         drop(inner);
         if let Some((_, reason)) = ended {
             self.complete(correlation, Answer::Failed(reason));
@@ -91,7 +92,8 @@ impl Asks {
     pub(crate) fn fail_passed(&self, passed: Passed, reason: Reason) {
         let ended: Vec<u64> = {
             let mut inner = self.lock();
-            inner.ended = Some((passed, reason));
+            inner.ended.rotate_left(1);
+            inner.ended[1] = Some((passed, reason));
             let waiting = inner.waiting.iter();
             let ended = waiting.filter(|(_, w)| w.position.is_some_and(|at| passed.covers(at)));
             ended.map(|(correlation, _)| *correlation).collect()
@@ -158,6 +160,7 @@ mod tests {
             Answer::Reply { .. } => {}
         }));
         asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
+        asks.fail_passed(Passed { ordinary: 2, bulk: 0 }, Reason::NodeStopped);
         assert_eq!(asks.len(), 1);
         asks.sent(late.unwrap(), Position::Ordinary(1));
         assert_eq!(rx.try_recv(), Ok(Reason::LinkLost));

@@ -155,10 +155,27 @@ impl Core {
         let is_own = node.uid() == self.identity.local.uid();
         let is_other = |_: &Uid, address: &Address| address != node.address();
         let is_taken = is_own || self.live.view(&node.uid(), is_other).unwrap_or(false);
-        if let (true, Some(held_back)) = (is_taken, self.log.admit(now())) {
-            tracing::error!(%node, held_back, "a live node at another address has the same uid");
+        if is_taken {
+            self.alarm_uid(node);
         }
         is_taken
+    }
+
+    /// Notes that a node is up under its uid. One that another address has taken since the handshake stays there:
+    /// its entry ends with the first's link.
+    pub(crate) fn claim_uid(&self, node: &UniqueAddress) {
+        let entry = self.live.entry(node.uid()).or_insert_with(|| node.address().clone());
+        let is_other = entry.value() != node.address();
+        drop(entry);
+        if is_other {
+            self.alarm_uid(node);
+        }
+    }
+
+    fn alarm_uid(&self, node: &UniqueAddress) {
+        if let Some(held_back) = self.log.admit(now()) {
+            tracing::error!(%node, held_back, "a live node at another address has the same uid");
+        }
     }
 
     /// Gives this node as its own peer.

@@ -318,7 +318,7 @@ impl Driver {
             view.up_since = Some(now());
             view.activations += 1;
         }
-        self.core.live.insert(peer.uid(), peer.address().clone());
+        self.core.claim_uid(&peer);
         self.core.observers.event(NodeEvent::AssociationUp { peer });
     }
 
@@ -383,7 +383,7 @@ impl Driver {
     fn end(&mut self) {
         self.peer.gate().active = None;
         self.forget_uid();
-        self.peer.outbox.deactivate();
+        self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::LinkLost);
         self.peer.outbox.close();
         for handle in std::mem::take(&mut self.links).into_values() {
             handle.close();

@@ -19,7 +19,8 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = peer.outbox.demand() => {}
         }
         peer.grant_itself();
-        while !peer.outbox.is_drained() {
+        // An actor that tells itself without end must not keep the node from ending.
+        while !core.cancel.is_cancelled() && !peer.outbox.is_drained() {
             peer.outbox.take_local(&mut batch, &mut defined);
             peer.note_asks(batch.asks.drain(..));
             for bytes in batch.pieces() {
@@ -34,5 +35,6 @@ pub(crate) async fn run(core: Arc<Core>) {
         }
     }
     peer.outbox.close();
+    peer.asks.fail_passed(peer.outbox.deactivate(), Reason::LinkLost);
     core.discard(&peer, Reason::NodeStopped, "");
 }
