@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::codec::RemoteMessage;
 use crate::event::Reason;
+use crate::node::outbox;
 use crate::node::peers::Peer;
 use crate::node::remote_ref::{TellError, encode_reply};
 use crate::path::ActorPath;
@@ -184,7 +185,11 @@ impl ReplyTo {
     pub(crate) fn relay(mut self, wire_name: &str, payload: &[u8]) {
         match self.peer.relay_reply(self.correlation, wire_name, payload) {
             Ok(()) => self.is_answered = true,
-            Err(_) => self.send_failure(Reason::OutboxFull),
+            Err(outbox::Refused::TooLarge { .. } | outbox::Refused::Unframeable) => {
+                self.send_failure(Reason::TooLarge);
+            }
+            Err(outbox::Refused::Full) => self.send_failure(Reason::OutboxFull),
+            Err(outbox::Refused::Closed) => self.send_failure(Reason::NodeStopped),
         }
     }
 

@@ -238,7 +238,9 @@ impl Node {
             return Err(GossipError::Own);
         }
         peer.outbox.offer_gossip(pdu).map_err(|refused| match refused {
-            outbox::Refused::Full | outbox::Refused::Unframeable => GossipError::Full,
+            outbox::Refused::Full
+            | outbox::Refused::Unframeable
+            | outbox::Refused::TooLarge { .. } => GossipError::Full,
             outbox::Refused::Closed => GossipError::Resolve(ResolveError::Stopped),
         })
     }

@@ -58,6 +58,8 @@ pub(crate) enum Refused {
     Closed,
     /// The frame breaks a limit of the wire.
     Unframeable,
+    /// The peer takes no more than `limit` bytes.
+    TooLarge { limit: usize },
 }
 
 /// Says whether a link is the first between two incarnations.

@@ -195,8 +195,9 @@ impl Peer {
         wire_name: &str,
         payload: &[u8],
     ) -> Result<(), Refused> {
-        if payload.len() > self.max_message() {
-            return Err(Refused::Unframeable);
+        let limit = self.max_message();
+        if payload.len() > limit {
+            return Err(Refused::TooLarge { limit });
         }
         let manifest = ReplyName::Relayed(wire_name);
         let reply = OutgoingReply { correlation, manifest, payload };

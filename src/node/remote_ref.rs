@@ -297,7 +297,7 @@ impl RemoteRef {
                 ask,
                 payload: scratch,
             };
-            self.peer.outbox.offer_tell(&outgoing).map_err(refused)
+            self.peer.outbox.offer_tell(&outgoing).map_err(|why| refused(why, scratch.len()))
         })
     }
 }
@@ -329,7 +329,8 @@ pub(crate) fn encode_reply<R: RemoteMessage>(
     let chosen = peer.negotiation.choose::<R>()?;
     with_scratch(|scratch| {
         encode_within(reply, &chosen, peer.max_message(), scratch)?;
-        peer.reply(correlation, chosen.wire_name(), scratch).map_err(refused)
+        peer.reply(correlation, chosen.wire_name(), scratch)
+            .map_err(|why| refused(why, scratch.len()))
     })
 }
 
@@ -346,12 +347,14 @@ fn encode_within<M: RemoteMessage>(
     Ok(())
 }
 
-fn refused(refused: Refused) -> TellError {
+/// Says in public words why a message of `size` bytes was refused.
+fn refused(refused: Refused, size: usize) -> TellError {
     match refused {
         Refused::Full => TellError::Full,
         Refused::Closed => TellError::Stopped,
-        // Names that pass the grammar fit; a payload that passes `max_message` fits a u32 length.
-        Refused::Unframeable => TellError::TooLarge { size: usize::MAX, limit: 0 },
+        Refused::TooLarge { limit } => TellError::TooLarge { size, limit },
+        // Names that pass the grammar fit, so it is the payload that breaks the u32 of a length.
+        Refused::Unframeable => TellError::TooLarge { size, limit: MAX_FRAMED },
     }
 }
 
@@ -379,6 +382,8 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// No frame is longer: its length is a u32.
+const MAX_FRAMED: usize = u32::MAX as usize;
 /// Sends of a thread before others get their turn.
 const SENDS_IN_A_TURN: u32 = 128;
 /// What a thread keeps of its encoding buffer.

@@ -101,8 +101,8 @@ impl Lanes {
             return Err(Refused::Closed);
         }
         let size = message.payload().len();
-        if self.largest.is_some_and(|largest| size > largest) {
-            return Err(Refused::Unframeable);
+        if let Some(limit) = self.largest.filter(|limit| size > *limit) {
+            return Err(Refused::TooLarge { limit });
         }
         let chunks = chunks?;
         self.count::<M>();

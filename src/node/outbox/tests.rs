@@ -195,6 +195,7 @@ fn what_was_told_behind_a_message_that_is_dropped_still_comes_after_what_was_tol
     outbox.limit(100_000, |_| dead += 1);
     activate(&outbox);
     assert_eq!((dead, written_payloads(&outbox)), (1, vec![60_000, 60_000, 60_000, 1]));
+    assert_eq!(tell(&outbox, "/a", 200_000), Err(Refused::TooLarge { limit: 100_000 }));
 }
 
 #[test]
