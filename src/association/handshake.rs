@@ -63,8 +63,9 @@ impl Association {
             }
         } else {
             self.prove(now, link);
-            let Some(terms) = self.candidate(link).filter(|_| generation > self.generation())
-            else {
+            // What is chosen is a link of now, and links keep their order: the chooser may have forgotten this node
+            // and count anew, or this node may have believed a garbled number.
+            let Some(terms) = self.candidate(link).filter(|_| generation > 0) else {
                 return self.violation(now, link, "an Activate out of turn");
             };
             self.fence(now, "the peer chose another link");
@@ -122,7 +123,7 @@ impl Association {
             (None, Some(parked)) if self.is_known(parked.uid) => (parked.link, parked.terms),
             (None, Some(_)) => return,
         };
-        let generation = self.generation() + 1;
+        let generation = self.generation().saturating_add(1);
         self.activate(now, chosen.0, chosen.1, generation);
     }
 

@@ -297,6 +297,11 @@ impl Driver {
             let mut gate = self.peer.gate();
             gate.active = Some(link);
             gate.peer = Some(peer.clone());
+            if is_first == IsFirst::Yes {
+                // A chooser that has forgotten this node counts anew, on the same incarnation.
+                gate.received = 0;
+                self.peer.receiving().restart();
+            }
             gate.acknowledged = gate.received;
             // Under the gate: nothing of this link can have come yet.
             let standing = (is_first == IsFirst::No).then(|| self.peer.standing());

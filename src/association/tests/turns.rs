@@ -1,14 +1,15 @@
 //! Scripts of frames out of turn and of links beside the active one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pair::Pair;
 use super::script::{activate, greeted, welcome};
-use super::shell::{Effect, Packet};
+use super::shell::{Effect, Packet, Shell};
 use super::{ADA, BOB, Side, address, unique};
 use crate::address::UniqueAddress;
 use crate::association::control::{ControlPdu, Refusal};
 use crate::association::{Action, AssociationState};
+use crate::settings::Settings;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,7 +36,6 @@ fn a_pdu_out_of_turn_ends_only_the_link_that_brought_it() {
         welcome(unique(ADA, 1)),
         welcome(unique(BOB, 2)),
         Packet::Control(ControlPdu::Refuse(Refusal::Stopping)),
-        activate(1),
         activate(0),
         Packet::Control(ControlPdu::Goodbye),
     ];
@@ -80,9 +80,38 @@ fn a_later_choice_moves_the_frames_to_another_link() {
     assert_eq!(pair.count(BOB, |action| matches!(action, Action::Deactivate { .. })), 1);
 }
 
+#[test]
+fn a_follower_that_believed_a_garbled_number_follows_the_next_choice() {
+    let now = Instant::now();
+    let mut bob = Shell::new(Settings::lan().association, unique(BOB, 2), &unique(ADA, 1));
+    let hello = Pair::new(1).shells[ADA].identity.hello(address(BOB), None);
+    for generation in [u64::MAX, 2, 3] {
+        let (link, _) = bob.hello(now, &hello);
+        bob.packet(now, link, activate(generation));
+        assert_eq!(bob.active.map(|(active, _)| active), Some(link), "{generation}");
+        bob.packet(now, link, Packet::End);
+    }
+}
+
+#[test]
+fn a_follower_obeys_a_chooser_that_counts_anew() {
+    let mut pair = Pair::up(ADA);
+    for _ in 0..3 {
+        pair.cut([true, true]);
+        pair.tell(ADA);
+        pair.run_until(SECOND, |pair| pair.is_quiet());
+    }
+    let (mut pair, wire) = beside_the_active_link_of(pair, BOB);
+    pair.forge(wire, BOB, activate(1));
+    assert_eq!(pair.active_wire(BOB), Some(wire));
+}
+
 /// Gives a pair that is up, and a wire that is parked at `side` beside the active one.
 fn beside_the_active_link(side: Side) -> (Pair, usize) {
-    let mut pair = Pair::up(ADA);
+    beside_the_active_link_of(Pair::up(ADA), side)
+}
+
+fn beside_the_active_link_of(mut pair: Pair, side: Side) -> (Pair, usize) {
     let wire = pair.connect();
     let hello = pair.shells[1 - side].identity.hello(address(side), None);
     pair.forge(wire, side, Packet::Hello(hello));
