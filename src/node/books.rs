@@ -41,8 +41,10 @@ pub(crate) struct Books {
     /// How many ordinary frames were written before the last bulk frame that is no longer in `places`.
     forgotten: Option<u64>,
     received: u64,
-    /// Already given out as lost.
+    /// Already given out as lost; after a settlement, exactly what the peer does not count.
     reported: u64,
+    /// How many frames the peer counts that were written before these books were begun.
+    earlier: u64,
     /// How many were written when the present link was activated: what a settlement is about.
     before_link: u64,
 }
@@ -72,6 +74,11 @@ impl Books {
 
     /// Notes that the peer has received so many frames, over all links.
     pub(crate) fn acknowledge(&mut self, received: u64) {
+        let received = received.saturating_sub(self.earlier);
+        self.note_received(received);
+    }
+
+    fn note_received(&mut self, received: u64) {
         self.received = self.received.max(received.min(self.written()));
     }
 
@@ -89,14 +96,24 @@ impl Books {
             }
             Position::Bulk(number) => self.place_of_bulk(here(number, passed.bulk, written.bulk)),
         };
-        self.acknowledge(place.saturating_sub(self.reported));
+        self.note_received(place.saturating_sub(self.reported));
     }
 
     /// Closes the books over all links before the present one, with the peer's final count of what they brought;
     /// gives how many frames were lost.
+    ///
+    /// From here on the count is taken as it is. One that went back is that of a peer which forgot this node and
+    /// counts anew, one beyond what was written that of a peer which this node forgot; and what was given up as lost
+    /// without knowing may have arrived. Either way the next losses are exactly what comes to be missing.
     pub(crate) fn settle(&mut self, received: u64) -> u64 {
-        self.acknowledge(received);
-        self.report(self.before_link)
+        self.earlier = if received < self.earlier { 0 } else { self.earlier };
+        self.earlier += (received - self.earlier).saturating_sub(self.before_link);
+        let counted = received - self.earlier;
+        self.note_received(counted);
+        let lost = self.report(self.before_link);
+        self.received = counted;
+        self.reported = self.before_link - counted;
+        lost
     }
 
     /// Gives how many written frames have no known end, and counts them as lost.
@@ -204,6 +221,47 @@ mod tests {
         books.write_ordinary(5);
         assert_eq!(books.settle_unknown(), 5);
         assert_eq!(books.settle_unknown(), 0);
+    }
+
+    #[test]
+    fn the_losses_after_a_give_up_are_announced_exactly() {
+        let mut books = written(100);
+        books.acknowledge(90);
+        assert_eq!(books.settle_unknown(), 10);
+        books.begin_link();
+        assert_eq!(books.settle(97), 0, "seven had arrived, the others are known to be lost");
+        books.write_ordinary(50);
+        books.begin_link();
+        assert_eq!(books.settle(97 + 45), 5);
+    }
+
+    #[test]
+    fn a_peer_that_forgot_this_node_counts_anew_and_so_do_the_books() {
+        let mut books = written(100);
+        books.acknowledge(90);
+        books.begin_link();
+        assert_eq!(books.settle(0), 10, "the end of the last ten is not known");
+        for round in 1..4 {
+            books.write_ordinary(50);
+            books.begin_link();
+            assert_eq!(books.settle(49 * round), 1);
+        }
+        books.write_ordinary(7);
+        books.acknowledge(49 * 3 + 7);
+        assert_eq!(books.settle_unknown(), 0);
+    }
+
+    #[test]
+    fn what_a_peer_counts_of_books_that_were_forgotten_hides_no_loss() {
+        let mut books = Books::default();
+        books.begin_link();
+        assert_eq!(books.settle(1000), 0);
+        books.write_ordinary(50);
+        books.acknowledge(1020);
+        books.begin_link();
+        assert_eq!(books.settle(1045), 5);
+        books.write_ordinary(10);
+        assert_eq!(books.settle_unknown(), 10);
     }
 
     #[test]
