@@ -21,7 +21,8 @@
 //! No user's frame is ever written to a link that is not chosen, hence nothing is lost or reordered by a race.
 //! Activations are numbered per pair of incarnations. A Hello names the last number its sender has seen: one
 //! that knows the present activation and dials all the same has lost the link, so it is replaced; one that
-//! does not know it was sent before the choice arrived, and is parked until it closes.
+//! does not know it was sent before the choice arrived, and is parked until it closes. The peer obeys whatever
+//! the number: a chooser that has forgotten it begins at 1 again, and both then count their frames anew.
 //!
 //! **Incarnations.** Another uid at the same address belongs to a later process only if that process has answered
 //! something that was sent since the known one was met: by its Activate, by the Pong of a Ping on its parked link,
@@ -388,6 +389,8 @@ impl Association {
                 AssociationState::Quarantined
             }
             State::Idle => AssociationState::Idle,
+            // There is nothing to wait for: the next demand only comes no sooner.
+            State::Backoff { .. } if self.away_since.is_none() => AssociationState::Idle,
             State::Pending(Pending { own: Some(own), parked: None })
                 if matches!(own.phase, Phase::Dialing) =>
             {

@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::mapref::multiple::RefMulti;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address::{Address, Uid, UniqueAddress};
-use crate::association::Association;
 use crate::association::control::Identity;
+use crate::association::{Association, AssociationState};
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, NodeEvent, Reason, RegistryDifference};
 use crate::node::ask::Answer;
@@ -405,8 +406,13 @@ impl Core {
         if self.peers.len() <= self.settings.inbound.max_peers {
             return;
         }
-        let idle = self.peers.iter().find(|entry| entry.value().is_unused());
-        let Some(address) = idle.map(|entry| entry.key().clone()) else { return };
+        let unused = |entry: &RefMulti<'_, Address, Arc<Peer>>| entry.value().is_unused();
+        let is_fenced = |peer: &Peer| peer.view().state == AssociationState::Quarantined;
+        // What is fenced is forgotten last.
+        let first = self.peers.iter().find(|entry| unused(entry) && !is_fenced(entry.value()));
+        let first = first.map(|entry| entry.key().clone());
+        let last = || self.peers.iter().find(unused).map(|entry| entry.key().clone());
+        let Some(address) = first.or_else(last) else { return };
         if let Some((_, peer)) = self.peers.remove_if(&address, |_, peer| peer.is_unused()) {
             self.departed.add(&peer);
             driver::stop(&peer);

@@ -92,12 +92,14 @@ impl Peer {
         }
     }
 
-    /// Tells whether nobody talks to this peer or holds a handle to it, so that it may be forgotten.
+    /// Tells whether nobody talks to this peer or holds a handle to it, so that it may be forgotten: one
+    /// in quarantine too, or peers that are downed for good would fill the table.
     pub(crate) fn is_unused(self: &Arc<Self>) -> bool {
         let Some(inputs) = &self.inputs else { return false };
+        let state = self.view().state;
         Arc::strong_count(self) <= HELD_AT_REST
             && inputs.capacity() == inputs.max_capacity()
-            && self.view().state == AssociationState::Idle
+            && matches!(state, AssociationState::Idle | AssociationState::Quarantined)
             && self.outbox.is_empty()
     }
 

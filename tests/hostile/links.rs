@@ -9,6 +9,7 @@ use tellwire::event::NodeEvent;
 use tellwire::node::TellError;
 use tellwire::transport::{TcpSettings, TcpTransport};
 use tellwire::wire::FrameKind;
+use tellwire::{Uid, UniqueAddress};
 
 use crate::raw::{self, Control, Raw, Refusal, Unique, chooser, follower, soon};
 use crate::{Healthy, NOTE, Note, Target, note};
@@ -277,7 +278,13 @@ async fn strangers_that_come_and_go_leave_room_for_others() {
                 let mut raw = Raw::connect(&target.node, claims.clone()).await;
                 raw.send(&raw.hello().frame()).await;
                 match raw.control().await {
-                    Some(Control::Welcome(_)) => break,
+                    Some(Control::Welcome(_)) if port % 2 == 0 => break,
+                    Some(Control::Welcome(_)) => {
+                        let address = claims.address.parse().expect("an address");
+                        let fenced = UniqueAddress::new(address, Uid::new(port));
+                        target.node.quarantine(&fenced).await.expect("a peer");
+                        break;
+                    }
                     Some(Control::Refuse(Refusal::TooManyPeers)) => {}
                     other => panic!("{other:?}"),
                 }

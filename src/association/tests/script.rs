@@ -168,6 +168,8 @@ fn a_final_refusal_gives_up_at_once_and_waits_for_demand() {
         assert!(shell.log.contains(&Action::Refused { uid: None, why: why.clone() }));
         assert_eq!(shell.dead, if is_final { vec![1] } else { vec![] }, "{why}");
         assert_eq!(shell.machine.poll_timeout().is_none(), is_final, "{why}");
+        let at_rest = shell.machine.state() == AssociationState::Idle;
+        assert_eq!(at_rest, is_final, "{why}: nothing waits, so the peer may be forgotten");
         shell.tell(now);
         let due = shell.machine.poll_timeout().unwrap();
         assert!(due <= now + Duration::from_millis(100), "{why}");
