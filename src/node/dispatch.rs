@@ -109,6 +109,11 @@ impl Dispatcher {
         step
     }
 
+    /// Gives the number of the message in chunks that is incomplete.
+    pub(crate) fn partial(&self) -> Option<u32> {
+        self.reassembly.partial()
+    }
+
     /// Dispatches one frame of this node's own; its faults are bugs, so they only end the frame.
     pub(crate) fn dispatch_local(&mut self, mut bytes: &[u8]) {
         let peer = Arc::clone(&self.peer);

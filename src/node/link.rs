@@ -134,6 +134,18 @@ struct Reading {
     unread: usize,
     /// Since when the first frame in the decoder is on its way.
     since: Option<Instant>,
+    /// Bytes that were ever read.
+    bytes: u64,
+    partial: Option<Partial>,
+}
+
+/// A message in chunks that is incomplete.
+#[derive(Debug, Clone, Copy)]
+struct Partial {
+    message: u32,
+    since: Instant,
+    /// Bytes that had been read by then.
+    bytes: u64,
 }
 
 impl Reading {
@@ -142,7 +154,16 @@ impl Reading {
         decoder: FrameDecoder,
         handshake: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { reader, decoder, handshake, is_active: false, unread: 0, since: None }
+        Self {
+            reader,
+            decoder,
+            handshake,
+            is_active: false,
+            unread: 0,
+            since: None,
+            bytes: 0,
+            partial: None,
+        }
     }
 
     /// Takes note of the link's activation, which comes before any frame that relies on it.
@@ -171,6 +192,28 @@ impl Reading {
         now.saturating_duration_since(since) > allowed
     }
 
+    /// Tells whether the link brings too little while it keeps a message incomplete, which holds memory here: as long
+    /// as for a frame, whatever else it brings counts.
+    fn is_stalling(&mut self, now: Instant, patience: Duration, message: Option<u32>) -> bool {
+        let Some(message) = message else {
+            self.partial = None;
+            return false;
+        };
+        let new = Partial { message, since: now, bytes: self.bytes };
+        let partial = *self
+            .partial
+            .insert(self.partial.filter(|partial| partial.message == message).unwrap_or(new));
+        let allowed = patience + Duration::from_millis((self.bytes - partial.bytes) / SLOWEST);
+        now.saturating_duration_since(partial.since) > allowed
+    }
+
+    /// Gives back what a long frame made the buffer grow to, once everything in it is dispatched.
+    fn shrink(&mut self) {
+        if self.decoder.buffered() == 0 && self.decoder.capacity() > KEPT_BUFFER {
+            self.decoder.shrink();
+        }
+    }
+
     /// Reads once; an error says why there is no more.
     async fn read(&mut self, peer: &Peer) -> Result<usize, String> {
         match self.reader.read(self.decoder.space()).await {
@@ -178,6 +221,7 @@ impl Reading {
             Ok(bytes) => {
                 self.decoder.filled(bytes);
                 self.unread += bytes;
+                self.bytes += bytes as u64;
                 peer.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
                 Ok(bytes)
             }
@@ -216,7 +260,7 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
     loop {
         reading.note_activation(context);
         match dispatcher.dispatch(&mut reading.decoder) {
-            Ok(Step::ReadOn) => {}
+            Ok(Step::ReadOn) => reading.shrink(),
             Ok(Step::Control(pdu)) => {
                 hand_over(context, pdu).await;
                 continue;
@@ -232,6 +276,9 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
         let patience = context.core.settings.association.liveness_timeout;
         if reading.is_late(now(), patience) {
             return "a frame took too long".to_owned();
+        }
+        if reading.is_stalling(now(), patience, dispatcher.partial()) {
+            return "a message in chunks took too long".to_owned();
         }
         match reading.read(&context.peer).await {
             Ok(bytes) => unyielding += bytes,
@@ -391,6 +438,8 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
+/// Bytes of the reading buffer that a link keeps: as much as one read brings at most.
+const KEPT_BUFFER: usize = 256 * 1024;
 /// Bytes of a frame that must come each millisecond, once the liveness time is over.
 const SLOWEST: u64 = 64;
 /// Bytes that a link reads before it lets other tasks run: about 5 000 small tells.
@@ -415,6 +464,25 @@ mod tests {
             courtesy.let_others_send(&outbox).await;
             assert_eq!(outbox.counts().queued_bytes(), 6 * sent);
         }
+    }
+
+    #[test]
+    fn a_link_does_not_keep_what_one_long_frame_needed() {
+        let mut decoder = FrameDecoder::new(1 << 20);
+        let mut frame = [&600_001_u32.to_be_bytes()[..], &[0; 600_001]].concat();
+        while !frame.is_empty() {
+            let space = decoder.space();
+            let count = space.len().min(frame.len());
+            space[..count].copy_from_slice(&frame[..count]);
+            decoder.filled(count);
+            frame.drain(..count);
+        }
+        let mut reading = Reading::new(Box::new(tokio::io::empty()), decoder, None);
+        reading.shrink();
+        assert!(reading.decoder.capacity() > KEPT_BUFFER, "the frame is yet to be taken");
+        assert!(reading.decoder.next_frame().unwrap().is_some());
+        reading.shrink();
+        assert!(reading.decoder.capacity() <= KEPT_BUFFER);
     }
 
     #[tokio::test]

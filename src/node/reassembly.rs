@@ -33,6 +33,11 @@ impl Reassembly {
         Self { limit, partial: None }
     }
 
+    /// Gives the number of the message that is incomplete.
+    pub(crate) fn partial(&self) -> Option<u32> {
+        self.partial.as_ref().map(|partial| partial.message)
+    }
+
     /// Adds a chunk; gives kind and body of the frame that it completes.
     pub(crate) fn add(
         &mut self,

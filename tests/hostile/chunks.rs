@@ -1,9 +1,11 @@
 //! Chunks out of turn cost the link, whatever they claim takes no memory, and what is whole is delivered.
 
+use std::time::Duration;
+
 use tellwire::event::Reason;
 use tellwire::wire::{ChunkHeader, ChunkStart, FrameKind};
 
-use crate::raw::{self, Raw, chooser, follower};
+use crate::raw::{self, Control, Raw, chooser, follower, soon};
 use crate::{NOTE, NOTES, Note, Target, note, payload};
 
 #[tokio::test]
@@ -72,6 +74,28 @@ async fn a_broken_rule_of_chunks_closes_this_link_and_no_other() {
         target.hears("undisturbed").await;
     }
     assert_eq!(target.node.stats().dead_letters_total(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_is_kept_incomplete_closes_the_link() {
+    let ping = Control::Ping { nonce: 1, received: 0 }.frame();
+    for more in [ping, note("beside"), chunk(1, None, false, b"x")] {
+        let target = Target::start_with(|settings| {
+            settings.association.ping_interval = Duration::from_millis(300);
+            settings.association.liveness_timeout = Duration::from_secs(1);
+        })
+        .await;
+        let mut raw = Raw::join(&target.node, chooser(1)).await;
+        raw.send(&announced(MIB, FrameKind::TELL, b"x")).await;
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        soon(async {
+            while raw.try_send(&more).await {
+                pace.tick().await;
+            }
+        })
+        .await;
+        raw.ended().await;
+    }
 }
 
 #[tokio::test]
