@@ -12,7 +12,7 @@ use crate::association::{Action, Association, AssociationState, LinkId};
 use crate::event::{NodeEvent, Reason};
 use crate::frame;
 use crate::node::core::{Core, Counters};
-use crate::node::link::{HANDSHAKE_LIMIT, LinkHandle, NewLink, now};
+use crate::node::link::{HANDSHAKE_LIMIT, LinkHandle, NewLink, Written, now};
 use crate::node::outbox::IsFirst;
 use crate::node::peers::Peer;
 use crate::transport::{Link, TransportError};
@@ -61,6 +61,9 @@ pub(crate) struct Driver {
     machine: Association,
     inputs: mpsc::Receiver<Input>,
     links: BTreeMap<LinkId, LinkHandle>,
+    /// The link on which this node said goodbye, and the end of its writer once it is closed.
+    goodbye: Option<LinkId>,
+    farewell: Option<Written>,
     /// Dials in flight end with this driver.
     has_stopped: bool,
 }
@@ -72,7 +75,8 @@ impl Driver {
         machine: Association,
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
-        Self { core, peer, machine, inputs, links: BTreeMap::new(), has_stopped: false }
+        let (links, goodbye, farewell, has_stopped) = (BTreeMap::new(), None, None, false);
+        Self { core, peer, machine, inputs, links, goodbye, farewell, has_stopped }
     }
 
     /// Takes inputs, carries actions out, keeps the timer, until the association has stopped.
@@ -100,8 +104,24 @@ impl Driver {
                 }
             }
             self.carry_out();
+            if !self.has_stopped {
+                self.part().await;
+            }
         }
         self.end();
+    }
+
+    /// Closes the books over a peer that stops. It reads up to this node's goodbye, so that everything written has
+    /// arrived if that was written too; a writer that ended before leaves it unknown. Waits for the writer, which
+    /// ends within seconds.
+    async fn part(&mut self) {
+        let Some(written) = self.farewell.take() else { return };
+        if written.await.is_ok() {
+            self.peer.outbox.settle_drained();
+        } else {
+            let lost = self.peer.outbox.settle_unknown();
+            self.lost(Reason::LinkLost, lost);
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -116,7 +136,7 @@ impl Driver {
             }
             Input::Lost { link, why } => {
                 if let Some(handle) = self.links.remove(&link) {
-                    handle.close();
+                    drop(handle.close());
                 }
                 self.machine.handle_link_lost(now(), link, why);
             }
@@ -226,7 +246,10 @@ impl Driver {
             Action::Close { link, why } => {
                 if let Some(handle) = self.links.remove(&link) {
                     tracing::debug!(peer = %self.peer.address, why, "link closed");
-                    handle.close();
+                    let written = handle.close();
+                    if self.goodbye == Some(link) {
+                        self.farewell = Some(written);
+                    }
                 }
             }
             Action::Refused { uid, why } => {
@@ -255,7 +278,7 @@ impl Driver {
         });
     }
 
-    fn transmit(&self, link: LinkId, mut pdu: ControlPdu) {
+    fn transmit(&mut self, link: LinkId, mut pdu: ControlPdu) {
         if matches!(pdu, ControlPdu::Pong { .. })
             && self.links.get(&link).is_some_and(LinkHandle::is_congested)
         {
@@ -273,6 +296,7 @@ impl Driver {
         if matches!(pdu, ControlPdu::Goodbye) {
             // Nothing may follow it: the peer reads no further, and would be thought to have received the rest.
             self.peer.outbox.deactivate();
+            self.goodbye = Some(link);
         }
         self.push(link, |out| frame::encode_control(&pdu, out));
     }
@@ -366,9 +390,8 @@ impl Driver {
 
     fn give_up(&self, reason: Reason, why: String) {
         self.core.discard(&self.peer, reason, &why);
-        if reason == Reason::PeerStopped {
-            self.peer.outbox.settle_drained();
-        } else {
+        // What was written to a peer that stops is settled when the writer has ended.
+        if reason != Reason::PeerStopped {
             let lost = self.peer.outbox.settle_unknown();
             self.lost(Reason::LinkLost, lost);
         }
@@ -391,7 +414,7 @@ impl Driver {
         self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::LinkLost);
         self.peer.outbox.close();
         for handle in std::mem::take(&mut self.links).into_values() {
-            handle.close();
+            drop(handle.close());
         }
         self.core.discard(&self.peer, Reason::NodeStopped, "");
         if self.machine.has_drained() {

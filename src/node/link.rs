@@ -43,7 +43,11 @@ pub(crate) struct LinkHandle {
     shared: Arc<Shared>,
     /// Ends both tasks; the writer still writes the control frames that wait.
     closing: CancellationToken,
+    written: Written,
 }
+
+/// Comes when the writer has written everything that it took, to the last frame; fails when it ends before.
+pub(crate) type Written = oneshot::Receiver<()>;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -75,7 +79,8 @@ impl LinkHandle {
         new: NewLink,
     ) -> Self {
         let NewLink { reader, writer, decoder, handshake } = new;
-        let handle = Self { shared: Arc::default(), closing: core.cancel.child_token() };
+        let (has_written, written) = oneshot::channel();
+        let handle = Self { shared: Arc::default(), closing: core.cancel.child_token(), written };
         let context = Context {
             core: Arc::clone(core),
             peer: Arc::clone(peer),
@@ -84,7 +89,7 @@ impl LinkHandle {
             shared: Arc::clone(&handle.shared),
             closing: handle.closing.clone(),
         };
-        core.spawn_careful(write(context.clone(), writer));
+        core.spawn_careful(write(context.clone(), writer, has_written));
         core.spawn_careful(read(context, Reading::new(reader, decoder, handshake)));
         handle
     }
@@ -112,9 +117,10 @@ impl LinkHandle {
         self.shared.wake.notify_one();
     }
 
-    /// Closes the link after its waiting control frames.
-    pub(crate) fn close(self) {
+    /// Closes the link after its waiting control frames; gives what says whether they were written.
+    pub(crate) fn close(self) -> Written {
         self.closing.cancel();
+        self.written
     }
 }
 
@@ -307,7 +313,7 @@ async fn hand_over(context: &Context, pdu: ControlPdu) {
 }
 
 /// Writes until the link ends or is closed.
-async fn write(context: Context, mut writer: LinkWriter) {
+async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::Sender<()>) {
     let (mut batch, mut courtesy) = (Batch::default(), Courtesy::default());
     let mut defined = 0;
     let why = loop {
@@ -334,8 +340,12 @@ async fn write(context: Context, mut writer: LinkWriter) {
         }
     };
     match why {
-        Some(why) => report(&context, Input::Lost { link: context.link, why }).await,
-        None => finish(&context, &mut writer, &mut batch).await,
+        Some(why) => {
+            // Before the report, which waits for the driver, which may be waiting for this.
+            drop(has_written);
+            report(&context, Input::Lost { link: context.link, why }).await;
+        }
+        None => finish(&context, &mut writer, &mut batch, has_written).await,
     }
 }
 
@@ -408,12 +418,21 @@ async fn unless_closing<T>(context: &Context, write: impl Future<Output = T>) ->
     tokio::time::timeout(LINGER, write).await.ok()
 }
 
-/// Writes the control frames that wait and ends the stream.
-async fn finish(context: &Context, writer: &mut LinkWriter, batch: &mut Batch) {
+/// Writes the control frames that wait, says so, and ends the stream.
+async fn finish(
+    context: &Context,
+    writer: &mut LinkWriter,
+    batch: &mut Batch,
+    has_written: oneshot::Sender<()>,
+) {
     batch.clear();
     std::mem::swap(&mut *context.shared.control(), &mut batch.control);
     let last = async {
         writer.write_all(&batch.control).await?;
+        writer.flush().await?;
+        if has_written.send(()).is_err() {
+            tracing::trace!(peer = %context.peer.address, "nobody waits for the last frames");
+        }
         writer.shutdown().await
     };
     if !matches!(tokio::time::timeout(LINGER, last).await, Ok(Ok(()))) {

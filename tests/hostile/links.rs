@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tellwire::event::NodeEvent;
+use tellwire::event::{NodeEvent, Reason};
 use tellwire::node::TellError;
 use tellwire::transport::{TcpSettings, TcpTransport};
 use tellwire::wire::FrameKind;
@@ -77,6 +77,25 @@ async fn a_flood_of_tiny_frames_does_not_stop_a_healthy_peer() {
 async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
     let mut target = Target::start_with(|s| s.outbox.max_bytes = 256 * KIB).await;
     let mut raw = Raw::join(&target.node, chooser(1)).await;
+    fill(&mut target, &mut raw).await;
+    raw.send(&note("still talking")).await;
+    target.hears("still talking").await;
+    target.serves_a_healthy_peer().await;
+}
+
+#[tokio::test]
+async fn what_is_half_written_to_a_peer_that_stops_is_not_thought_received() {
+    let mut target = Target::start_with(|s| s.outbox.max_bytes = 256 * KIB).await;
+    let mut raw = Raw::join(&target.node, chooser(1)).await;
+    let accepted = fill(&mut target, &mut raw).await;
+    raw.send(&Control::Goodbye.frame()).await;
+    target.event(|event| matches!(event, NodeEvent::PossiblyLost { .. })).await;
+    let (lost, waiting) = (target.dead(Reason::LinkLost), target.dead(Reason::PeerStopped));
+    assert!(lost > 0 && waiting > 0 && lost + waiting == accepted, "{lost} and {waiting}");
+}
+
+/// Tells the peer until nothing more goes out, and gives how many tells were taken.
+async fn fill(target: &mut Target, raw: &mut Raw) -> u64 {
     // It grants whatever may be asked for, and then does not read it.
     let grants = (0..8).map(|account| (account, (1 << 40, 1 << 40))).collect();
     raw.send(&Control::Credit { grants }.frame()).await;
@@ -90,7 +109,7 @@ async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
         while accepted < 2000 {
             match there.tell(&big) {
                 Ok(()) => accepted += 1,
-                Err(TellError::Full) if is_stuck(&target) => break,
+                Err(TellError::Full) if is_stuck(target) => break,
                 Err(TellError::Full) => {}
                 Err(other) => panic!("{other}"),
             }
@@ -101,9 +120,7 @@ async fn a_peer_that_stops_reading_fills_its_own_outbox_only() {
     assert!(matches!(there.tell(&big), Err(TellError::Full)), "after {accepted}");
     let snapshot = target.node.associations().remove(0);
     assert!(snapshot.queued_bytes <= 256 * KIB + big.text.len() + 1024, "{snapshot:?}");
-    raw.send(&note("still talking")).await;
-    target.hears("still talking").await;
-    target.serves_a_healthy_peer().await;
+    accepted
 }
 
 /// Tells whether the outbox is full and its writer no longer empties it.
