@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::node::dispatch::{Dispatcher, Step};
 use crate::node::driver::Input;
 use crate::node::outbox::{Batch, Outbox};
 use crate::node::peers::Peer;
+use crate::node::reading::Reading;
 use crate::wire::FrameDecoder;
 
 /// The reading half of a link.
@@ -130,121 +131,6 @@ impl Shared {
     }
 }
 
-/// The reading half of a link at work.
-struct Reading {
-    reader: LinkReader,
-    decoder: FrameDecoder,
-    handshake: Option<OwnedSemaphorePermit>,
-    is_active: bool,
-    /// Bytes that waited in the decoder at the last look at the clock, and what has come since.
-    unread: usize,
-    /// Since when the first frame in the decoder is on its way.
-    since: Option<Instant>,
-    /// Bytes that were ever read.
-    bytes: u64,
-    partial: Option<Partial>,
-}
-
-/// A message in chunks that is incomplete.
-#[derive(Debug, Clone, Copy)]
-struct Partial {
-    message: u32,
-    since: Instant,
-    /// Bytes that had been read by then.
-    bytes: u64,
-}
-
-impl Reading {
-    fn new(
-        reader: LinkReader,
-        decoder: FrameDecoder,
-        handshake: Option<OwnedSemaphorePermit>,
-    ) -> Self {
-        Self {
-            reader,
-            decoder,
-            handshake,
-            is_active: false,
-            unread: 0,
-            since: None,
-            bytes: 0,
-            partial: None,
-        }
-    }
-
-    /// Takes note of the link's activation, which comes before any frame that relies on it.
-    fn note_activation(&mut self, context: &Context) {
-        if !self.is_active && context.peer.gate().active == Some(context.link) {
-            self.is_active = true;
-            self.decoder.set_limit(context.core.settings.inbound.max_message + HEADER_ROOM);
-            self.handshake = None;
-        }
-    }
-
-    /// Tells whether the frame that is being read comes too slowly: silence is the association's to notice, a
-    /// byte now and then is noticed here.
-    fn is_late(&mut self, now: Instant, patience: Duration) -> bool {
-        let left = self.decoder.buffered();
-        let has_taken = left < self.unread;
-        self.unread = left;
-        if has_taken || left == 0 {
-            self.since = None;
-        }
-        if left == 0 {
-            return false;
-        }
-        let since = *self.since.get_or_insert(now);
-        let allowed = patience + Duration::from_millis(left as u64 / SLOWEST);
-        now.saturating_duration_since(since) > allowed
-    }
-
-    /// Tells whether the link brings too little while it keeps a message incomplete, which holds memory here: as long
-    /// as for a frame, whatever else it brings counts.
-    fn is_stalling(&mut self, now: Instant, patience: Duration, message: Option<u32>) -> bool {
-        let Some(message) = message else {
-            self.partial = None;
-            return false;
-        };
-        let new = Partial { message, since: now, bytes: self.bytes };
-        let partial = *self
-            .partial
-            .insert(self.partial.filter(|partial| partial.message == message).unwrap_or(new));
-        let allowed = patience + Duration::from_millis((self.bytes - partial.bytes) / SLOWEST);
-        now.saturating_duration_since(partial.since) > allowed
-    }
-
-    /// Gives back what a long frame made the buffer grow to, once everything in it is dispatched.
-    fn shrink(&mut self) {
-        if self.decoder.buffered() == 0 && self.decoder.capacity() > KEPT_BUFFER {
-            self.decoder.shrink();
-        }
-    }
-
-    /// Reads once; an error says why there is no more.
-    async fn read(&mut self, peer: &Peer) -> Result<usize, String> {
-        match self.reader.read(self.decoder.space()).await {
-            Ok(0) => Err("the peer closed the link".to_owned()),
-            Ok(bytes) => {
-                self.decoder.filled(bytes);
-                self.unread += bytes;
-                self.bytes += bytes as u64;
-                peer.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
-                Ok(bytes)
-            }
-            Err(error) => Err(format!("reading failed: {error}")),
-        }
-    }
-
-    /// Reads on to the end without delivering, so that closing does not reset what the peer has yet to read.
-    async fn linger(&mut self) {
-        let (reader, decoder) = (&mut self.reader, &mut self.decoder);
-        let to_the_end = async { while matches!(reader.read(decoder.space()).await, Ok(1..)) {} };
-        if tokio::time::timeout(LINGER, to_the_end).await.is_err() {
-            tracing::trace!("the peer kept a closed link open");
-        }
-    }
-}
-
 /// Reads until the link ends or is closed.
 async fn read(context: Context, mut reading: Reading) {
     let closing = context.closing.clone();
@@ -264,7 +150,7 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
     let mut dispatcher = Dispatcher::new(Arc::clone(&context.core), peer, Some(context.link));
     let mut unyielding = 0;
     loop {
-        reading.note_activation(context);
+        reading.note_activation(&context.core, &context.peer, context.link);
         match dispatcher.dispatch(&mut reading.decoder) {
             Ok(Step::ReadOn) => reading.shrink(),
             Ok(Step::Control(pdu)) => {
@@ -457,16 +343,12 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
-/// Bytes of the reading buffer that a link keeps: as much as one read brings at most.
-const KEPT_BUFFER: usize = 256 * 1024;
-/// Bytes of a frame that must come each millisecond, once the liveness time is over.
-const SLOWEST: u64 = 64;
 /// Bytes that a link reads before it lets other tasks run: about 5 000 small tells.
 const YIELD_AFTER: usize = 128 * 1024;
 /// Keeps what a lonely sender pays for tries to a few hundredths.
 const LONGEST_PAUSE: u8 = 31;
 /// How long a closing link waits for the peer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -483,25 +365,6 @@ mod tests {
             courtesy.let_others_send(&outbox).await;
             assert_eq!(outbox.counts().queued_bytes(), 6 * sent);
         }
-    }
-
-    #[test]
-    fn a_link_does_not_keep_what_one_long_frame_needed() {
-        let mut decoder = FrameDecoder::new(1 << 20);
-        let mut frame = [&600_001_u32.to_be_bytes()[..], &[0; 600_001]].concat();
-        while !frame.is_empty() {
-            let space = decoder.space();
-            let count = space.len().min(frame.len());
-            space[..count].copy_from_slice(&frame[..count]);
-            decoder.filled(count);
-            frame.drain(..count);
-        }
-        let mut reading = Reading::new(Box::new(tokio::io::empty()), decoder, None);
-        reading.shrink();
-        assert!(reading.decoder.capacity() > KEPT_BUFFER, "the frame is yet to be taken");
-        assert!(reading.decoder.next_frame().unwrap().is_some());
-        reading.shrink();
-        assert!(reading.decoder.capacity() <= KEPT_BUFFER);
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ mod mailbox;
 mod negotiation;
 mod outbox;
 mod peers;
+mod reading;
 mod reassembly;
 mod receiving;
 mod refusals;
