@@ -50,6 +50,9 @@ async fn a_refused_ask_is_answered_and_not_told_twice() {
         nobody.tell(&Text("!".into())).unwrap();
         until("the tell's refusal", || !bob.stats().refused_by_peers.is_empty()).await;
         assert_eq!(bob.stats().refused_by_peers, [(Reason::UnknownPath, 1)]);
+        let snapshot = association(&bob, &ada.address());
+        assert_eq!((snapshot.sent, snapshot.refused, snapshot.lost), (2, 1, 0));
+        assert_eq!(association(&ada, &bob.address()).received, 2);
     })
     .await;
 }

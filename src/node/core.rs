@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, field};
 
 use crate::address::{Address, Uid, UniqueAddress};
 use crate::association::control::Identity;
@@ -206,7 +207,8 @@ impl Core {
                 self.entropy.draw(),
             );
             let driver = Driver::new(Arc::clone(self), Arc::clone(&peer), machine, receiver);
-            self.drivers.spawn_on(driver.run(), &self.runtime);
+            let span = tracing::info_span!("association", peer = %address, uid = field::Empty);
+            self.drivers.spawn_on(driver.run().instrument(span), &self.runtime);
             if self.closing.is_cancelled() {
                 // A shutdown that began in this moment may have missed the new driver.
                 driver::stop(&peer);
@@ -370,6 +372,7 @@ impl Core {
         manifest: String,
     ) {
         let count = count.min(peer.outbox.counts().tells);
+        Counters::add(&peer.refused, count);
         self.observers.refused_by_peer(reason, count, || DeadLetter {
             target: target.parse().and_then(|path: ActorPath| path.at(&peer.address)).ok(),
             manifest: Some(manifest),

@@ -348,6 +348,7 @@ impl Driver {
             view.activations += 1;
         }
         self.core.claim_uid(&peer);
+        tracing::Span::current().record("uid", tracing::field::display(peer.uid()));
         self.core.observers.event(NodeEvent::AssociationUp { peer });
     }
 

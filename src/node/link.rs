@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
@@ -90,8 +91,9 @@ impl LinkHandle {
             shared: Arc::clone(&handle.shared),
             closing: handle.closing.clone(),
         };
-        core.spawn_careful(write(context.clone(), writer, has_written));
-        core.spawn_careful(read(context, Reading::new(reader, decoder, handshake)));
+        core.spawn_careful(write(context.clone(), writer, has_written).in_current_span());
+        let reading = Reading::new(reader, decoder, handshake);
+        core.spawn_careful(read(context, reading).in_current_span());
         handle
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     /// When the active link was last heard, in nanoseconds after `started`.
     heard: AtomicU64,
     max_message: AtomicU32,
+    /// Tells that the peer says it has refused.
+    pub(crate) refused: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
 }
@@ -87,6 +89,7 @@ impl Peer {
             started: now(),
             heard: AtomicU64::new(0),
             max_message: AtomicU32::new(max_message),
+            refused: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }

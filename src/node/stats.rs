@@ -61,6 +61,14 @@ pub struct AssociationSnapshot {
     pub up_since: Option<Instant>,
     /// How often a link came up.
     pub activations: u64,
+    /// Tells and replies told to the peer since it is known.
+    pub sent: u64,
+    /// Tells and replies received from the peer's present incarnation.
+    pub received: u64,
+    /// Tells that the peer says it has refused.
+    pub refused: u64,
+    /// Tells and replies that broken links may have swallowed.
+    pub lost: u64,
     /// Tells and replies that wait to be written, in all lanes, and those that are held back.
     pub queued_frames: usize,
     /// Bytes that wait to be written, in all lanes, and those that are held back.
@@ -137,6 +145,7 @@ impl AssociationSnapshot {
 
     pub(crate) fn of(peer: &Peer) -> Self {
         let counts = peer.outbox.counts();
+        let received = peer.gate().received;
         let view = peer.view();
         Self {
             address: peer.address.clone(),
@@ -144,6 +153,10 @@ impl AssociationSnapshot {
             state: view.state,
             up_since: view.up_since,
             activations: view.activations,
+            sent: counts.tells + counts.replies,
+            received,
+            refused: peer.refused.load(Ordering::Relaxed),
+            lost: counts.lost,
             queued_frames: counts.queued_frames(),
             queued_bytes: counts.queued_bytes(),
             held: counts.held,

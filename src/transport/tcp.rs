@@ -55,8 +55,8 @@ pub struct TcpSettings {
 
     /// Drops a link whose sent bytes stay unacknowledged, or held back by a full peer, this long.
     ///
-    /// Linux only, ignored elsewhere. Default: the kernel's patience, about 15 minutes (RFC 5482
-    /// says what the option means). Danger: a peer paused for longer loses its links.
+    /// Linux only, ignored elsewhere. Default 30 s; none is the kernel's patience, about 15 minutes
+    /// (RFC 5482 says what the option means). Danger: a peer paused for longer loses its links.
     pub user_timeout: Option<Duration>,
 
     /// Limits the links that wait to be accepted.
@@ -77,7 +77,7 @@ impl Default for TcpSettings {
             unsent: Some(UNSENT),
             receive_buffer: Some(RECEIVE_BUFFER),
             keepalive: Some(KEEPALIVE),
-            user_timeout: None,
+            user_timeout: Some(USER_TIMEOUT),
             accept_backlog: ACCEPT_BACKLOG,
             connect_timeout: CONNECT_TIMEOUT,
         }
@@ -294,6 +294,7 @@ fn no_addresses() -> io::Error {
 const SCHEME: &str = "tcp";
 const UNSENT: NonZeroU32 = NonZeroU32::new(128 * 1024).unwrap();
 const RECEIVE_BUFFER: NonZeroU32 = NonZeroU32::new(512 * 1024).unwrap();
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const ACCEPT_BACKLOG: NonZeroU32 = NonZeroU32::new(1024).unwrap();
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
