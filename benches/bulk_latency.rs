@@ -9,10 +9,11 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its use")]
 
-use std::error::Error;
+#[path = "common/mod.rs"]
+mod common;
+
 use std::future::Future;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use tellwire::node::{Context, GossipSink};
 use tellwire::{Address, Node, RemoteRef, UniqueAddress};
 use tokio::sync::mpsc;
 
-type Failure = Box<dyn Error + Send + Sync>;
+use common::{Failure, Second};
 
 /// A message of any size.
 #[derive(Serialize, Deserialize)]
@@ -64,8 +65,8 @@ async fn main() -> Result<(), Failure> {
     // Without `--bench` this is a test of the bench itself.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     let mebibytes = given.unwrap_or(if is_bench { MEBIBYTES } else { 32 });
-    let receiver = Receiver::start()?;
-    let sender = Arc::new(Sender::start(&receiver.node).await?);
+    let mut receiver = Second::start(&[RECEIVE], None)?;
+    let sender = Arc::new(Sender::start(&receiver.line()?).await?);
     sender.compare_latency(mebibytes).await?;
     sender.compare_tells(mebibytes).await?;
     for size in [KIB, 64 * KIB, MIB, 16 * MIB - KIB] {
@@ -222,34 +223,6 @@ impl GossipSink for Echo {
     fn receive(&self, from: &UniqueAddress, pdu: &[u8]) {
         if let Some(Err(error)) = self.0.get().map(|node| node.gossip(from.address(), pdu)) {
             eprintln!("no echo: {error}");
-        }
-    }
-}
-
-/// The receiving process; ends with its standard input.
-struct Receiver {
-    child: Child,
-    node: String,
-}
-
-impl Receiver {
-    fn start() -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(RECEIVE)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let node = lines.next().ok_or("the receiver did not start")??;
-        Ok(Self { child, node })
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            eprintln!("the receiver is not gone: {error}");
         }
     }
 }

@@ -9,16 +9,17 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its use")]
 
-use std::error::Error;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+#[path = "common/mod.rs"]
+mod common;
+
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tellwire::Node;
 use tellwire::node::{Actor, Context};
 
-type Failure = Box<dyn Error + Send + Sync>;
+use common::{Failure, Second, resident};
 
 /// Carries its number and 92 bytes.
 #[derive(Serialize, Deserialize)]
@@ -54,17 +55,18 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn send(messages: u64) -> Result<(), Failure> {
-    let receiver = Receiver::start()?;
+    let mut receiver = Second::start(&[RECEIVE], None)?;
+    let address = receiver.line()?;
     let node = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
-    let slow = node.resolve(format!("{}/user/slow", receiver.node))?;
-    let progress = node.resolve(format!("{}/user/progress", receiver.node))?;
+    let slow = node.resolve(format!("{address}/user/slow"))?;
+    let progress = node.resolve(format!("{address}/user/progress"))?;
     let ask = async || progress.ask(&Progress::of(0, 0), WAIT).await;
     let (begun, mut memory) = (Instant::now(), Vec::new());
     for seq in 0..messages {
         slow.send(&Note { seq, text: "x".repeat(92) }).await?;
         if seq % (messages / STEPS).max(1) == 0 {
             let there: Progress = ask().await?;
-            memory.push((resident(), there.resident));
+            memory.push((resident() / 1024, there.resident));
             println!("  sent {seq}, handled {}, memory {:?} KiB", there.handled, memory.last());
         }
     }
@@ -93,34 +95,6 @@ fn print_range(who: &str, figures: impl ExactSizeIterator<Item = u64>) {
     let second: Vec<u64> = figures.skip(half).collect();
     let (least, most) = (second.iter().min(), second.iter().max());
     println!("{who} {:?} to {:?} KiB", least.unwrap_or(&0), most.unwrap_or(&0));
-}
-
-/// The receiving process; ends with its standard input.
-struct Receiver {
-    child: Child,
-    node: String,
-}
-
-impl Receiver {
-    fn start() -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(RECEIVE)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let node = lines.next().ok_or("the receiver did not start")??;
-        Ok(Self { child, node })
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            eprintln!("the receiver is not gone: {error}");
-        }
-    }
 }
 
 /// Works a little on each message, and checks its place.
@@ -158,17 +132,11 @@ async fn receive() -> Result<(), Failure> {
 
 impl Progress {
     fn of(handled: u64, misplaced: u64) -> Self {
-        Self { handled, misplaced, resident: resident() }
+        Self { handled, misplaced, resident: resident() / 1024 }
     }
 }
 
 /// Gives the resident memory of this process in KiB; 0 where the system does not tell.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-}
-
 const RECEIVE: &str = "receive";
 const MESSAGES: u64 = 10_000_000;
 const STEPS: u64 = 20;

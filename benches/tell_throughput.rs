@@ -8,10 +8,11 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its use")]
 
-use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "common/mod.rs"]
+mod common;
+
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tellwire::node::Context;
 use tellwire::{Node, RemoteRef};
 
-type Failure = Box<dyn Error + Send + Sync>;
+use common::{Failure, Second};
 
 #[derive(Serialize, Deserialize)]
 struct Note {
@@ -52,15 +53,16 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn compare(messages: u64) -> Result<(), Failure> {
-    let receiver = Receiver::start()?;
+    let mut receiver = Second::start(&[RECEIVE], None)?;
+    let (address, bare_address) = (receiver.line()?, receiver.line()?);
     let node = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
-    let notes = node.resolve(format!("{}/user/notes", receiver.node))?;
-    let count = node.resolve(format!("{}/user/count", receiver.node))?;
+    let notes = node.resolve(format!("{address}/user/notes"))?;
+    let count = node.resolve(format!("{address}/user/count"))?;
     tell(&notes, &count, messages / 10).await?;
     let (mut tells, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         tells.push(rate(messages, tell(&notes, &count, messages).await?));
-        bare.push(rate(messages, write(&receiver.bare, messages)?));
+        bare.push(rate(messages, write(&bare_address, messages)?));
     }
     let (tells, bare) = (median(tells), median(bare));
     println!("tells {tells:.0} msgs/s");
@@ -107,36 +109,6 @@ fn write(to: &str, messages: u64) -> Result<Duration, Failure> {
     stream.read_exact(&mut arrived)?;
     let arrived = u64::from_be_bytes(arrived);
     if arrived == messages { Ok(begun.elapsed()) } else { Err(format!("{arrived} arrived").into()) }
-}
-
-/// The receiving process; ends with its standard input.
-struct Receiver {
-    child: Child,
-    node: String,
-    bare: String,
-}
-
-impl Receiver {
-    fn start() -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(RECEIVE)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let mut line = || lines.next().ok_or("the receiver did not start");
-        let (node, bare) = (line()??, line()??);
-        Ok(Self { child, node, bare })
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        if let Err(error) = self.child.wait() {
-            eprintln!("the receiver is not gone: {error}");
-        }
-    }
 }
 
 async fn receive() -> Result<(), Failure> {
