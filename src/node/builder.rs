@@ -285,9 +285,19 @@ impl NodeBuilder {
         let Prepared { cluster, sink: gossip, gossiper } =
             self.cluster.prepare(&identity.local, schemes, &self.settings, self.entropy.draw())?;
         tracing::info!(local = %identity.local, codecs = registry.len(), "node started");
-        let (entropy, settings, sink) = (self.entropy, self.settings, self.sink);
-        let parts =
-            Parts { identity, entropy, settings, registry, transports, sink, gossip, cluster };
+        let (bound, entropy) = (listener.endpoint().clone(), self.entropy);
+        let (settings, sink) = (self.settings, self.sink);
+        let parts = Parts {
+            identity,
+            bound,
+            entropy,
+            settings,
+            registry,
+            transports,
+            sink,
+            gossip,
+            cluster,
+        };
         let core = Core::new(parts, runtime);
         core.drivers.spawn(local::run(Arc::clone(&core)));
         if let Some(parts) = gossiper {

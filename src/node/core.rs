@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, field};
 
-use crate::address::{Address, Uid, UniqueAddress};
+use crate::address::{Address, Endpoint, Uid, UniqueAddress};
 use crate::association::control::Identity;
 use crate::association::{Association, AssociationState};
 use crate::codec::CodecRegistry;
@@ -41,6 +41,8 @@ use crate::transport::Transport;
 /// Is what every task of a node shares.
 pub(crate) struct Core {
     pub(crate) identity: Identity,
+    /// Where it listens, which need not be what it advertises.
+    pub(crate) bound: Endpoint,
     pub(crate) settings: Settings,
     pub(crate) registry: CodecRegistry,
     pub(crate) transports: HashMap<&'static str, Arc<dyn Transport>>,
@@ -106,6 +108,7 @@ pub(crate) enum Entropy {
 /// What the builder gathered for a core.
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
+    pub(crate) bound: Endpoint,
     pub(crate) entropy: Entropy,
     pub(crate) settings: Settings,
     pub(crate) registry: CodecRegistry,
@@ -125,6 +128,7 @@ impl Core {
             observers: Observers::new(&parts.settings.observe),
             log: LogLimit::new(parts.settings.observe.log_lines_per_second),
             identity: parts.identity,
+            bound: parts.bound,
             entropy: parts.entropy,
             settings: parts.settings,
             registry: parts.registry,

@@ -61,7 +61,7 @@ pub use self::shutdown::ShutdownReport;
 pub use self::sink::{DeliverError, GossipSink, InboundTell, RemoteMessageSink};
 pub use self::stats::{AssociationSnapshot, Stats};
 
-use crate::address::{Address, UniqueAddress};
+use crate::address::{Address, Endpoint, UniqueAddress};
 use crate::codec::{CodecRegistry, RemoteMessage};
 use crate::node::core::Core;
 use crate::node::directory::{Acceptor, acceptor};
@@ -134,6 +134,13 @@ impl Node {
     #[must_use]
     pub fn unique_address(&self) -> UniqueAddress {
         self.core().identity.local.clone()
+    }
+
+    /// Gives the endpoint that it listens on, with the port that the system chose: not what peers dial, if something
+    /// else is [advertised](NodeBuilder::advertise).
+    #[must_use]
+    pub fn listens_on(&self) -> Endpoint {
+        self.core().bound.clone()
     }
 
     /// Gives the codecs that this node accepts.
