@@ -65,16 +65,14 @@ async fn node_main() {
     let Some(mut me) = processes::participant().await.unwrap() else { return };
     let name = std::env::var(processes::NODE).unwrap();
     let proxy = FaultProxy::bind().await.unwrap();
-    // A node behind a proxy has to be told its port, so one is tried out.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let node = Node::builder("Test")
-        .listen(format!("tcp://127.0.0.1:{port}"))
+        .listen("tcp://127.0.0.1:0")
         .advertise(format!("tcp://{}", proxy.address()))
         .settings(Settings::local())
         .start()
         .await
         .unwrap();
-    proxy.handle().set_target(([127, 0, 0, 1], port).into());
+    proxy.handle().set_target(([127, 0, 0, 1], node.listens_on().port()).into());
     let (hellos, mut inbox) = tokio::sync::mpsc::channel::<Hello>(16);
     let path = node.register("/user/hello", hellos).unwrap();
     me.put(&name, &path.to_string()).await.unwrap();
@@ -115,6 +113,33 @@ async fn a_process_that_says_nothing_is_late_at_its_own_deadline() {
     assert!(matches!(late, ProcessError::Late { .. }));
     assert!(late.to_string().contains("early"), "{late}");
     assert!(matches!(silent.ended(SHORT).await, Err(ProcessError::Late { .. })));
+}
+
+#[tokio::test]
+async fn orders_are_heard_in_order_and_end_with_the_one_who_gives_them() {
+    let echo = Process::this_test("says_its_orders", "echo").env("ORDERS", "1");
+    let mut echo = echo.start().unwrap();
+    for order in ["first", "second ü"] {
+        echo.say(order).await.unwrap();
+        let heard = echo.line(|line| line.ends_with(order), LONG).await.unwrap();
+        assert!(heard.ends_with(&format!("heard {order}")), "{heard}");
+    }
+    echo.kill().await.unwrap();
+    assert!(matches!(echo.say("third").await, Err(ProcessError::System { .. })));
+}
+
+/// Is the process that the test above starts.
+#[tokio::test]
+#[ignore = "is no test but a process of one"]
+#[expect(clippy::print_stdout, reason = "the test above waits for this line")]
+async fn says_its_orders() {
+    if std::env::var_os("ORDERS").is_none() {
+        return;
+    }
+    let mut orders = processes::orders();
+    while let Some(order) = orders.recv().await {
+        println!("heard {order}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use tellwire::testkit::FaultProxy;
-use tellwire::testkit::proxy::{Direction, Drip, Flow};
+use tellwire::testkit::proxy::{Cut, Detours, Direction, Drip, Flow, Mesh};
 use tellwire::{Node, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -165,11 +165,8 @@ async fn a_node_behind_a_proxy_outlives_its_faults() {
     let front = format!("tcp://{}", proxy.address());
     let builder = || Node::builder("Test").listen("tcp://127.0.0.1:0").settings(Settings::local());
     let (counts, mut inbox) = tokio::sync::mpsc::channel(64);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap();
-    drop(listener);
-    let ada = builder().listen(format!("tcp://{port}")).advertise(&front).start().await.unwrap();
-    proxy.handle().set_target(port);
+    let ada = builder().advertise(&front).start().await.unwrap();
+    proxy.handle().set_target(([127, 0, 0, 1], ada.listens_on().port()).into());
     assert_eq!(ada.address().endpoint().to_string(), front);
     let path = ada.register::<Count, _>("/user/counter", counts).unwrap();
     let bob = builder().start().await.unwrap();
@@ -188,6 +185,64 @@ async fn a_node_behind_a_proxy_outlives_its_faults() {
         }
     };
     assert_eq!(soon(arrived).await, Some(Count(2)));
+}
+
+#[tokio::test]
+async fn a_mesh_parts_each_pair_of_nodes_by_itself_and_either_way() {
+    let mesh = Mesh::start(3).await.unwrap();
+    let (mut nodes, mut inboxes) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        // As a process reads it from its environment.
+        let detours: Detours = mesh.detours(number).to_string().parse().unwrap();
+        let node = Node::builder("Test").listen("tcp://127.0.0.1:0").transport(detours);
+        let node = node.advertise(mesh.endpoint(number)).settings(Settings::local());
+        let node = node.start().await.unwrap();
+        mesh.set_target(number, ([127, 0, 0, 1], node.listens_on().port()).into());
+        let (counts, inbox) = tokio::sync::mpsc::channel(64);
+        node.register::<Count, _>("/user/counter", counts).unwrap();
+        nodes.push(node);
+        inboxes.push(inbox);
+    }
+    let tell = |from: usize, to: usize, count: u32| {
+        let path = nodes[to].path("/user/counter").unwrap();
+        nodes[from].resolve(path).unwrap().tell(&Count(count)).unwrap();
+    };
+    let ways = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
+    for (from, to) in ways {
+        tell(from, to, 1);
+        assert_eq!(soon(inboxes[to].recv()).await, Some(Count(1)), "from {from} to {to}");
+    }
+
+    mesh.deafen(0, 1);
+    tell(0, 1, 2);
+    tell(1, 0, 3);
+    tell(2, 1, 4);
+    assert_eq!(soon(inboxes[0].recv()).await, Some(Count(3)));
+    assert_eq!(soon(inboxes[1].recv()).await, Some(Count(4)));
+    mesh.heal();
+    assert_eq!(soon(inboxes[1].recv()).await, Some(Count(2)));
+
+    mesh.split(&[2], Cut::Silent);
+    tell(0, 2, 5);
+    tell(0, 1, 6);
+    assert_eq!(soon(inboxes[1].recv()).await, Some(Count(6)));
+    assert!(inboxes[2].try_recv().is_err());
+    mesh.heal();
+    assert_eq!(soon(inboxes[2].recv()).await, Some(Count(5)));
+
+    mesh.cut(1, 2, Cut::Reset);
+    soon(until(|| mesh.way(1, 2).links() + mesh.way(2, 1).links() == 0)).await;
+    mesh.heal();
+    // What is told before the reset is noticed may be lost with the link.
+    let arrived = async {
+        loop {
+            tell(1, 2, 7);
+            if let Ok(count) = tokio::time::timeout(SHORT, inboxes[2].recv()).await {
+                return count;
+            }
+        }
+    };
+    assert_eq!(soon(arrived).await, Some(Count(7)));
 }
 
 /// Gives a proxy, its target, and both ends of a link through it.
@@ -237,3 +292,6 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), what).await.expect("it happens in time")
 }
+
+/// A time that is over soon, for what may have been lost.
+const SHORT: Duration = Duration::from_millis(100);

@@ -40,7 +40,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
 
 use self::log::Log;
 use super::barrier::{BarrierError, Controller, Participant};
@@ -50,8 +52,8 @@ use super::barrier::{BarrierError, Controller, Participant};
 pub struct Process {
     name: String,
     child: Child,
-    /// Its end tells the process that this handle is gone.
-    _stdin: Option<ChildStdin>,
+    /// Brings what is said to the process; its end tells it that this handle is gone.
+    stdin: Option<ChildStdin>,
     log: Arc<Log>,
     /// The number of the next line that [`line`](Process::line) looks at.
     next: u64,
@@ -194,6 +196,19 @@ impl Process {
         }
     }
 
+    /// Says a line to it, on its standard input; [`orders`] reads it there. Not cancel safe: half a line may be said.
+    ///
+    /// # Errors
+    /// [`ProcessError::System`] if it does not listen any more.
+    pub async fn say(&mut self, line: &str) -> Result<(), ProcessError> {
+        let stdin = self.stdin.as_mut();
+        let said = match stdin {
+            Some(stdin) => stdin.write_all(format!("{line}\n").as_bytes()).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        said.map_err(|source| self.system(source))
+    }
+
     /// Waits until it has ended, and gives how. Cancel safe.
     ///
     /// # Errors
@@ -330,8 +345,8 @@ impl ProcessBuilder {
             tokio::spawn(Arc::clone(&log).read(stream));
         }
         // Left in the child, waiting for its end would close it.
-        let _stdin = child.stdin.take();
-        Ok(Process { name, child, _stdin, log, next: 0 })
+        let stdin = child.stdin.take();
+        Ok(Process { name, child, stdin, log, next: 0 })
     }
 }
 
@@ -363,11 +378,30 @@ pub fn end_with_parent() {
     });
 }
 
+/// Gives what is [said](Process::say) to this process, and ends it when the one that started it is gone, however that
+/// ended.
+///
+/// It reads standard input to its end on a thread of its own, so call it once, and in place of [`end_with_parent`].
+#[must_use]
+pub fn orders() -> mpsc::Receiver<String> {
+    let (sender, orders) = mpsc::channel(MAX_ORDERS);
+    std::thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            // Who takes no orders any more still ends with its parent.
+            drop(sender.blocking_send(line));
+        }
+        std::process::exit(ORPHANED);
+    });
+    orders
+}
+
 /// Says in the environment where the controller is.
 pub const CONTROLLER: &str = "TELLWIRE_CONTROLLER";
 /// Says in the environment what the process is called at its controller.
 pub const NODE: &str = "TELLWIRE_NODE";
 /// The exit status of a process whose parent is gone.
 const ORPHANED: i32 = 3;
+/// Orders that may wait to be taken.
+const MAX_ORDERS: usize = 16;
 /// Time for the last output of a process to come in once it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);

@@ -5,12 +5,17 @@
 //!           ◄───────────────────[ FromTarget ]◄────
 //! ```
 //!
-//! A node behind a proxy advertises the proxy's address in place of its own. Each fault can be switched at any time
+//! A node behind a proxy advertises the proxy's address in place of its own; a [`Mesh`] has one for each way between
+//! several nodes. Each fault can be switched at any time
 //! and strikes the links that are open as well. Time is real here, and what one seed draws still depends on how the
 //! sockets cut the bytes; [`Network`](crate::testkit::Network) is for faults that must come again exactly.
 
+#[cfg(feature = "tcp")]
+mod detours;
 mod flow;
 mod link;
+#[cfg(feature = "tcp")]
+mod mesh;
 
 use std::fmt;
 use std::io;
@@ -21,8 +26,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[cfg(feature = "tcp")]
+pub use self::detours::{DetourError, Detours};
 pub use self::flow::{Direction, Drip, Flow};
 use self::link::Strike;
+#[cfg(feature = "tcp")]
+pub use self::mesh::{Cut, Mesh};
 
 /// Forwards links to a target, with faults. Dropping it ends every link and task of it.
 ///
