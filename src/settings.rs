@@ -33,7 +33,8 @@ pub struct AssociationSettings {
     pub handshake_timeout: Duration,
     /// First wait before dialling again, doubled each time, jittered down to its half. Default 100 ms, from 1 ms.
     pub backoff_min: Duration,
-    /// Longest wait before dialling again. Default 10 s, at least `backoff_min`.
+    /// Longest wait before dialling again. Default 10 s, at least `backoff_min`. Members of a cluster look for lost ones
+    /// sooner, each for one of them in each round of heartbeats.
     pub backoff_max: Duration,
     /// Time without a link after which what waits for the peer becomes dead letters. Default 30 s, from 10 ms.
     pub give_up_after: Duration,

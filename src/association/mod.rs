@@ -10,7 +10,7 @@
 //!    ▲ ▲                     │ failed               │ lost, late, refused        │ │
 //!    │ │ given up            ▼                      │                  link lost │ │ stop
 //!    │ └──────────────── Backoff ◀──────────────────┴────────────────────────────┘ ▼
-//!    │                      └── waited ──▶ Dialing                             Draining
+//!    │                      └── waited, urged ──▶ Dialing                      Draining
 //!    └────────────────────── goodbye heard, or late ◀──────────────────────────────┘
 //! ```
 //! A Hello from the peer leads from Idle, Dialing or Backoff to Handshaking.
@@ -177,6 +177,15 @@ impl Association {
                 self.away_since.get_or_insert(now);
             }
             State::Up(_) | State::Draining(_) => {}
+        }
+    }
+
+    /// Takes note that the peer may be back: if it is waited for, the back-off ends at once.
+    ///
+    /// The next wait is none the shorter for it, so the caller says how often this may be.
+    pub(crate) fn handle_urge(&mut self, now: Instant) {
+        if matches!(self.state, State::Backoff { .. }) && self.away_since.is_some() {
+            self.dial(now);
         }
     }
 

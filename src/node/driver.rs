@@ -31,6 +31,8 @@ pub(crate) enum Input {
     Lost { link: LinkId, why: String },
     /// The incarnation is not to be talked to again; `done` is dropped once that is so.
     Quarantine { uid: Uid, done: oneshot::Sender<()> },
+    /// The peer may be back.
+    Urge,
     /// Nothing waits for the link any more.
     Flushed { link: LinkId },
     /// This node stops.
@@ -147,6 +149,7 @@ impl Driver {
                 self.core.observers.event(NodeEvent::Quarantined { peer });
                 drop(done);
             }
+            Input::Urge => self.machine.handle_urge(now()),
             Input::Flushed { link } => self.machine.handle_flushed(link),
             Input::Stop => {
                 let queued = self.peer.outbox.counts().queued_frames();

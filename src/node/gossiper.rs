@@ -16,6 +16,7 @@ use crate::node::cluster::{Command, Ends, View};
 use crate::node::core::Core;
 use crate::node::dead_letters::{EventStream, Observed};
 use crate::node::link::now;
+use crate::node::reunion::Reunion;
 use crate::node::shutdown;
 use crate::settings::WhenDowned;
 
@@ -29,6 +30,7 @@ pub(crate) struct Gossiper {
     founding: Founding,
     /// When each peer was last heard, as far as the machine was told.
     heard: HashMap<Address, Instant>,
+    reunion: Reunion,
     /// The PDU that is being sent.
     buffer: Vec<u8>,
 }
@@ -53,8 +55,8 @@ impl Gossiper {
     pub(crate) fn new(core: Arc<Core>, parts: Parts) -> Self {
         let Parts { machine, ends, founding } = parts;
         let associations = core.observers.events();
-        let (heard, buffer) = (HashMap::new(), Vec::new());
-        Self { core, machine, ends, associations, founding, heard, buffer }
+        let (heard, reunion, buffer) = (HashMap::new(), Reunion::default(), Vec::new());
+        Self { core, machine, ends, associations, founding, heard, reunion, buffer }
     }
 
     /// Takes inputs, sends, publishes and keeps the timer.
@@ -83,6 +85,9 @@ impl Gossiper {
         match event {
             Observed::Item(NodeEvent::NewIncarnation { previous, .. }) => {
                 self.machine.handle_fenced(now(), &previous);
+            }
+            Observed::Item(NodeEvent::AssociationUp { peer }) => {
+                self.reunion.found(&self.core, &self.ends.view.borrow().state, &peer);
             }
             Observed::Item(_) => {}
             // A missed end of an incarnation is noticed by its silence.
@@ -198,6 +203,9 @@ impl Gossiper {
         }
         if to == self.core.address() {
             return;
+        }
+        if let MembershipPdu::Heartbeat(beat) = pdu {
+            self.reunion.beat(&self.core, &self.ends.view.borrow().state, beat.sequence);
         }
         match self.core.peer(to) {
             Ok(peer) => {

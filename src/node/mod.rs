@@ -35,6 +35,7 @@ mod reassembly;
 mod receiving;
 mod refusals;
 mod remote_ref;
+mod reunion;
 mod routes;
 mod seeds;
 mod shutdown;

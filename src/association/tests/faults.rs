@@ -94,6 +94,31 @@ fn links_that_break_at_once_are_dialled_at_growing_distances() {
 }
 
 #[test]
+fn an_urge_ends_a_back_off_and_nothing_else() {
+    let mut pair = Pair::up(ADA);
+    pair.urge(ADA);
+    assert_eq!((pair.agreed(), pair.states()[ADA]), (Some(0), AssociationState::Up));
+    pair.roads = [Road::Refused; 2];
+    pair.cut([true, true]);
+    pair.run_for(Duration::from_secs(8));
+    assert_eq!(pair.states()[ADA], AssociationState::Backoff);
+    pair.urge(ADA);
+    pair.urge(ADA);
+    assert_eq!(pair.states()[ADA], AssociationState::Dialing, "one dial at a time");
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.states()[ADA], AssociationState::Backoff, "refused once more");
+    pair.roads = [Road::Open; 2];
+    pair.urge(ADA);
+    let took = pair.run_until(SECOND, |pair| pair.agreed().is_some());
+    assert!(took < Duration::from_millis(100), "{took:?}");
+
+    // Nobody is waited for.
+    let mut idle = Pair::new(1);
+    idle.urge(ADA);
+    assert_eq!(idle.states()[ADA], AssociationState::Idle);
+}
+
+#[test]
 fn a_peer_that_restarts_is_talked_to_as_a_new_incarnation() {
     for side in [ADA, BOB] {
         let mut pair = Pair::up(ADA);

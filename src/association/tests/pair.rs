@@ -105,6 +105,11 @@ impl Pair {
         self.apply(side, effects);
     }
 
+    pub(super) fn urge(&mut self, side: Side) {
+        let effects = self.shells[side].urge(self.now);
+        self.apply(side, effects);
+    }
+
     pub(super) fn quarantine(&mut self, side: Side, uid: Uid) {
         let effects = self.shells[side].quarantine(self.now, uid);
         self.apply(side, effects);

@@ -27,6 +27,8 @@ enum Fault {
     Restart(Side),
     /// Quarantines the incarnation that is at the other side.
     Quarantine(Side),
+    /// Says that the other side may be back.
+    Urge(Side),
     Stop(Side),
 }
 
@@ -42,6 +44,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (2..6_000u64).prop_map(Fault::Latency),
         1 => side().prop_map(Fault::Restart),
         1 => side().prop_map(Fault::Quarantine),
+        1 => side().prop_map(Fault::Urge),
         1 => side().prop_map(Fault::Stop),
     ]
 }
@@ -61,6 +64,7 @@ fn befall(pair: &mut Pair, fault: Fault, next_uid: &mut u64) {
             let uid = pair.shells[1 - side].uid();
             pair.quarantine(side, uid);
         }
+        Fault::Urge(side) => pair.urge(side),
         Fault::Stop(side) => pair.stop(side),
     }
 }

@@ -109,6 +109,11 @@ impl Shell {
         self.carry_out()
     }
 
+    pub(super) fn urge(&mut self, now: Instant) -> Vec<Effect> {
+        self.machine.handle_urge(now);
+        self.carry_out()
+    }
+
     pub(super) fn dialled(&mut self, now: Instant, link: LinkId) -> Vec<Effect> {
         self.open.insert(link);
         self.machine.handle_dialled(now, link);
