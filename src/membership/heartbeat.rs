@@ -180,8 +180,15 @@ impl Heartbeats {
         } else {
             peer.detector.traffic(now);
         }
-        if !peer.is_assigned && peer.detector.is_available(now) {
+        if peer.standing_at(now) == Standing::Accused {
+            return;
+        }
+        if !peer.is_assigned {
             self.forget(from);
+        } else if peer.standing == Standing::Accused {
+            // The whole cluster waits for it to be taken back, so not for the next round.
+            peer.standing = Standing::Cleared;
+            self.findings.insert(from.clone(), Standing::Cleared);
         }
     }
 
@@ -390,6 +397,22 @@ mod tests {
     }
 
     #[test]
+    fn an_accused_peer_is_cleared_by_its_answer_and_not_only_by_the_next_round() {
+        let mut scene = Scene::new(2);
+        scene.run(20, |_| true);
+        scene.run(8, |_| false);
+        assert_eq!(scene.findings(), [Finding::Unreachable(node(2))]);
+        let beats = scene.round();
+        let [(peer, sequence)] = &beats[..] else { panic!("{beats:?}") };
+        scene.machine.handle_traffic(scene.now, peer);
+        assert_eq!(scene.findings(), [], "traffic is looked at with the next round");
+        scene.machine.handle_answer(scene.now, peer, *sequence);
+        assert_eq!(scene.findings(), [Finding::Reachable(node(2))]);
+        scene.run(1, |_| true);
+        assert_eq!(scene.findings(), []);
+    }
+
+    #[test]
     fn an_accusation_comes_within_the_detection_time_and_a_round() {
         let mut scene = Scene::new(2);
         scene.run(20, |_| true);
@@ -472,7 +495,7 @@ mod tests {
         scene.now += Duration::from_secs(120);
         scene.run(1, |peer| *peer != node(3));
         assert!(matches!(scene.findings()[..], [Finding::Starved { .. }]));
-        scene.run(1, |_| true);
+        scene.run(1, |peer| *peer != node(3));
         assert_eq!(scene.findings(), [Finding::Unreachable(node(3))]);
     }
 
