@@ -69,6 +69,11 @@ async fn start(detours: Detours) -> Node {
         _ => (Settings::local(), brisk()),
     };
     settings.cluster.leave_timeout = Duration::from_secs(5);
+    if let Ok(wait) = given(BACK_OFF).parse() {
+        let wait = Duration::from_millis(wait);
+        (settings.association.backoff_min, settings.association.backoff_max) = (wait, wait);
+        settings.association.give_up_after = 2 * wait;
+    }
     if let Ok(wait) = given(STABLE_AFTER).parse() {
         cluster.downing.stable_after = StableAfter::Fixed(Duration::from_millis(wait));
     }
@@ -188,5 +193,7 @@ pub(crate) const ROLES: &str = "MEMBER_ROLES";
 pub(crate) const SYSTEM: &str = "MEMBER_SYSTEM";
 /// `default`, or else everything takes moments.
 pub(crate) const PACE: &str = "MEMBER_PACE";
+/// Milliseconds between two dials of a peer that does not answer.
+pub(crate) const BACK_OFF: &str = "MEMBER_BACK_OFF";
 /// Milliseconds for which things have to be stable before downing decides.
 pub(crate) const STABLE_AFTER: &str = "MEMBER_STABLE_AFTER";

@@ -22,6 +22,21 @@ async fn a_partition_that_heals_in_time_costs_nobody() {
 }
 
 #[tokio::test]
+async fn lost_members_are_looked_for_before_their_back_off_is_over() {
+    let _turn = crate::turn().await;
+    let stage = stage(5).await.with(member::STABLE_AFTER, NEVER);
+    let mut stage = stage.with(member::BACK_OFF, NEVER);
+    stage.form(0..5).await;
+    stage.mesh.split(&[0, 1], Cut::Reset);
+    for (member, lost) in [(0, 4), (1, 3), (2, 0), (3, 1), (4, 0)] {
+        stage.lost(member, lost).await;
+    }
+    stage.mesh.heal();
+    stage.all_up(&[0, 1, 2, 3, 4]).await;
+    stage.nobody_downed();
+}
+
+#[tokio::test]
 async fn of_a_lasting_partition_exactly_one_side_survives() {
     let _turn = crate::turn().await;
     let mut stage = stage(5).await;
