@@ -4,7 +4,9 @@
 //! needs a new manifest. The serde attributes `flatten`, `tag`, `untagged`, `skip` and
 //! `skip_serializing_if` need a self-describing format and do not work here.
 
-use bincode::config::{Config, Configuration, Limit, LittleEndian, Varint, standard};
+use std::fmt;
+
+use bincode::config::{Configuration, standard};
 use bincode::de::DecoderImpl;
 use bincode::de::read::SliceReader;
 use bincode::enc::write::Writer;
@@ -39,24 +41,40 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Bincode {
         let guard = Guard::new(Budget::for_input(bytes.len()));
         let mut decoder = Reader::from_slice(bytes, CONFIG, ());
         let decoded = guard.seed().deserialize(decoder.as_deserializer());
-        let message = guard.finish(decoded.map_err(|error| match error {
-            DecodeError::OtherString(reason) => reason,
-            other => other.to_string(),
-        }));
-        match (message, left(&mut decoder)) {
-            (Ok(message), 0) => Ok(message),
-            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
-            (Err(fault), left) => Err(fault.at_byte(bytes.len().saturating_sub(left))),
+        let message = guard.finish(decoded.map_err(Plain));
+        match message {
+            Ok(_) if is_at_end(&mut decoder) => message,
+            Ok(_) => Err(CodecFault::Trailing { extra: 1 + left(&mut decoder) }),
+            Err(fault) => Err(fault.at_byte(bytes.len().saturating_sub(left(&mut decoder)))),
+        }
+    }
+}
+
+/// Shows what a type says without bincode's words around it.
+struct Plain(DecodeError);
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            DecodeError::OtherString(reason) => f.write_str(reason),
+            other => fmt::Display::fmt(other, f),
         }
     }
 }
 
 /// bincode's decoder of a slice.
-type Reader<'de, C> = BorrowedSerdeDecoder<'de, DecoderImpl<SliceReader<'de>, C, ()>>;
+type Reader<'de> = BorrowedSerdeDecoder<'de, DecoderImpl<SliceReader<'de>, Configuration, ()>>;
+
+/// Tells whether every byte was read, at the price of one that was not.
+#[inline]
+fn is_at_end(decoder: &mut Reader<'_>) -> bool {
+    u8::deserialize(decoder.as_deserializer()).is_err()
+}
 
 /// Counts the bytes that were not read. The decoder does not tell, so they are read, as numbers of eight bytes: the
 /// first that is not whole is refused with the count of what it lacks.
-fn left<C: Config>(decoder: &mut Reader<'_, C>) -> usize {
+#[cold]
+fn left(decoder: &mut Reader<'_>) -> usize {
     let mut left = 0;
     loop {
         match f64::deserialize(decoder.as_deserializer()) {
@@ -102,14 +120,9 @@ impl Writer for Tail<'_> {
     }
 }
 
-/// The format on the wire, with a second net behind the guard: no length beyond any input is ever
-/// claimed.
-const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_CLAIMED>> =
-    standard().with_limit::<MAX_CLAIMED>();
-
-/// bincode charges integers by their width in memory, up to 16 bytes for one on the wire; a smaller
-/// limit would refuse long lists of small numbers.
-const MAX_CLAIMED: usize = 16 * Bincode::MAX_BYTES;
+/// The format on the wire. bincode's own limit would be paid for with every number, and has nothing left to do: what
+/// bincode allocates by a claimed length is owned text and bytes, which the guard requests in borrowed form.
+const CONFIG: Configuration = standard();
 
 #[cfg(test)]
 mod tests {

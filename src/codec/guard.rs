@@ -26,6 +26,7 @@ use super::CodecFault;
 ///
 /// # Errors
 /// Fails if the format or the type refuses the input, or if the budget is used up.
+#[inline]
 pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
     input_len: usize,
@@ -37,6 +38,7 @@ pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 ///
 /// # Errors
 /// Fails if the format or the type refuses the input, or if the budget is used up.
+#[inline]
 pub fn deserialize_within<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
     budget: Budget,
@@ -54,10 +56,11 @@ pub struct Budget {
     ///
     /// Default 128, where formats overflow a stack of 2 MiB at some 10 000.
     pub depth: usize,
-    /// Bounds the elements of all sequences and maps together; fields of fixed shapes do not count.
+    /// Bounds the elements of all sequences and maps together, the end of each counted as one more; fields of fixed
+    /// shapes do not count.
     ///
-    /// Default 1024 plus 4 per input byte. An element with content takes at least one byte, so only
-    /// elements without content can use it up.
+    /// Default 1024 plus 4 per input byte. A sequence takes at least one byte, and so does an element with content, so
+    /// only elements without content can use it up.
     pub elements: usize,
     /// Bounds the elements for which room is reserved at one time, before they have arrived.
     ///
@@ -87,10 +90,17 @@ impl Budget {
 #[derive(Debug)]
 pub struct Guard {
     budget: Budget,
-    depth: Cell<usize>,
+    /// Counts the elements that may still come.
     elements: Cell<usize>,
     reserved: Cell<usize>,
-    exceeded: OnceCell<CodecFault>,
+    exceeded: Cell<Option<Limit>>,
+}
+
+/// Names the limit that ended a decoding.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Depth,
+    Elements,
 }
 
 impl Guard {
@@ -98,19 +108,15 @@ impl Guard {
     #[must_use]
     #[inline]
     pub fn new(budget: Budget) -> Self {
-        Self {
-            budget,
-            depth: Cell::new(0),
-            elements: Cell::new(0),
-            reserved: Cell::new(0),
-            exceeded: OnceCell::new(),
-        }
+        let elements = Cell::new(budget.elements);
+        Self { budget, elements, reserved: Cell::new(0), exceeded: Cell::new(None) }
     }
 
     /// Returns a seed that decodes a `T` on this account.
     #[inline]
     pub fn seed<'de, T: Deserialize<'de>>(&self) -> impl DeserializeSeed<'de, Value = T> {
-        Guarded { inner: PhantomData::<T>, guard: self }
+        let level = Level { guard: self, left: self.budget.depth };
+        Guarded { inner: PhantomData::<T>, level }
     }
 
     /// Turns a format's outcome into a fault that names the exceeded limit, if there is one.
@@ -119,31 +125,28 @@ impl Guard {
     /// Fails as `outcome` does, and also if a type swallowed the error of an exceeded budget.
     #[inline]
     pub fn finish<T>(self, outcome: Result<T, impl fmt::Display>) -> Result<T, CodecFault> {
-        match self.exceeded.into_inner() {
-            Some(fault) => Err(fault),
-            None => outcome.map_err(CodecFault::decode),
+        match outcome {
+            Ok(value) if self.exceeded.get().is_none() => Ok(value),
+            Ok(_) => Err(self.refusal("")),
+            Err(error) => Err(self.refusal(error)),
         }
     }
 
-    #[inline]
-    fn nested<T, E: Error>(&self, visit: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let depth = self.depth.get();
-        if depth >= self.budget.depth {
-            return Err(self.exceed(CodecFault::TooDeep { limit: self.budget.depth }));
+    #[cold]
+    #[inline(never)]
+    fn refusal(&self, error: impl fmt::Display) -> CodecFault {
+        match self.exceeded.get() {
+            Some(limit) => self.fault(limit),
+            None => CodecFault::decode(error),
         }
-        self.depth.set(depth + 1);
-        let outcome = visit();
-        self.depth.set(depth);
-        outcome
     }
 
     #[inline]
     fn count_element<E: Error>(&self) -> Result<(), E> {
-        let elements = self.elements.get();
-        if elements >= self.budget.elements {
-            return Err(self.exceed(CodecFault::TooManyElements { limit: self.budget.elements }));
+        match self.elements.get().checked_sub(1) {
+            Some(left) => self.elements.set(left),
+            None => return Err(self.exceed(Limit::Elements)),
         }
-        self.elements.set(elements + 1);
         Ok(())
     }
 
@@ -155,17 +158,46 @@ impl Guard {
         granted
     }
 
-    /// Keeps the first fault aside, for serde's errors cannot carry it.
+    /// Keeps the first limit aside, for serde's errors cannot carry it.
+    #[cold]
+    fn exceed<E: Error>(&self, limit: Limit) -> E {
+        let first = self.exceeded.get().unwrap_or(limit);
+        self.exceeded.set(Some(first));
+        E::custom(self.fault(first))
+    }
+
+    #[cold]
+    fn fault(&self, limit: Limit) -> CodecFault {
+        match limit {
+            Limit::Depth => CodecFault::TooDeep { limit: self.budget.depth },
+            Limit::Elements => CodecFault::TooManyElements { limit: self.budget.elements },
+        }
+    }
+}
+
+/// Is where in the nest of values the decoding is. It travels by value, which a compiler that inlines a type's
+/// decoding turns into no code at all.
+#[derive(Clone, Copy)]
+struct Level<'g> {
+    guard: &'g Guard,
+    /// Counts the levels that may still be below this one.
+    left: usize,
+}
+
+impl Level<'_> {
     #[inline]
-    fn exceed<E: Error>(&self, fault: CodecFault) -> E {
-        E::custom(self.exceeded.get_or_init(|| fault))
+    fn below<E: Error>(self) -> Result<Self, E> {
+        match self.left.checked_sub(1) {
+            Some(left) => Ok(Self { left, ..self }),
+            None => Err(self.guard.exceed(Limit::Depth)),
+        }
     }
 }
 
 /// Puts a seed, a deserializer or an accessor of a format under a guard.
 struct Guarded<'g, T> {
     inner: T,
-    guard: &'g Guard,
+    level: Level<'g>,
 }
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
@@ -173,7 +205,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
 
     #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(Guarded { inner: deserializer, guard: self.guard })
+        self.inner.deserialize(Guarded { inner: deserializer, level: self.level })
     }
 }
 
@@ -184,8 +216,8 @@ macro_rules! forward_deserialize {
         fn $method<V: Visitor<'de>>(
             self, $($name: $type,)* visitor: V
         ) -> Result<V::Value, D::Error> {
-            let Self { inner, guard } = self;
-            inner.$method($($name,)* Watch { visitor, guard, shape: Shape::$shape })
+            let Self { inner, level } = self;
+            inner.$method($($name,)* Watch::<V, $shape> { visitor, level })
         }
     )*};
 }
@@ -193,7 +225,7 @@ macro_rules! forward_deserialize {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
     type Error = D::Error;
 
-    forward_deserialize! { Open:
+    forward_deserialize! { OPEN:
         deserialize_any() deserialize_ignored_any() deserialize_identifier()
         deserialize_bool() deserialize_char() deserialize_f32() deserialize_f64()
         deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
@@ -204,7 +236,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
     }
 
-    forward_deserialize! { Fixed:
+    forward_deserialize! { FIXED:
         deserialize_tuple(len: usize)
         deserialize_tuple_struct(name: &'static str, len: usize)
         deserialize_struct(name: &'static str, fields: &'static [&'static str])
@@ -227,21 +259,19 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
     }
 }
 
-/// Says who decides how many elements a value has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// The input does, so every element counts.
-    Open,
-    /// The Rust type does, so none needs to.
-    Fixed,
+/// Visits on behalf of a type's visitor, with everything nested put under the guard.
+///
+/// The shape is a part of the type, since a compiler then leaves out what a fixed one does not need.
+struct Watch<'g, V, const SHAPE: bool> {
+    visitor: V,
+    level: Level<'g>,
 }
 
-/// Visits on behalf of a type's visitor, with everything nested put under the guard.
-struct Watch<'g, V> {
-    visitor: V,
-    guard: &'g Guard,
-    shape: Shape,
-}
+/// Marks a value whose number of elements the input decides, so that every element counts.
+const OPEN: bool = true;
+
+/// Marks a value whose number of elements the Rust type decides, so that none needs to count.
+const FIXED: bool = false;
 
 /// Forwards `Visitor` methods for values that contain no others.
 macro_rules! forward_visit {
@@ -253,7 +283,7 @@ macro_rules! forward_visit {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
+impl<'de, V: Visitor<'de>, const SHAPE: bool> Visitor<'de> for Watch<'_, V, SHAPE> {
     type Value = V::Value;
 
     forward_visit! {
@@ -280,31 +310,37 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watch<'_, V> {
 
     #[inline]
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        let Self { visitor, guard, .. } = self;
-        guard.nested(|| visitor.visit_some(Guarded { inner, guard }))
+        let level = self.level.below()?;
+        self.visitor.visit_some(Guarded { inner, level })
     }
 
     #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        let Self { visitor, guard, .. } = self;
-        guard.nested(|| visitor.visit_newtype_struct(Guarded { inner, guard }))
+        let level = self.level.below()?;
+        self.visitor.visit_newtype_struct(Guarded { inner, level })
     }
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let Self { visitor, guard, shape } = self;
-        guard.nested(|| visitor.visit_seq(Elements::new(access, guard, shape)))
+        let level = self.level.below()?;
+        match SHAPE {
+            OPEN => self.visitor.visit_seq(Elements::new(access, level)),
+            FIXED => self.visitor.visit_seq(Guarded { inner: access, level }),
+        }
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        let Self { visitor, guard, shape } = self;
-        guard.nested(|| visitor.visit_map(Elements::new(access, guard, shape)))
+        let level = self.level.below()?;
+        match SHAPE {
+            OPEN => self.visitor.visit_map(Elements::new(access, level)),
+            FIXED => self.visitor.visit_map(Guarded { inner: access, level }),
+        }
     }
 
     #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_enum(Guarded { inner, guard: self.guard })
+        self.visitor.visit_enum(Guarded { inner, level: self.level })
     }
 }
 
@@ -317,9 +353,9 @@ impl<'de, 'g, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'g, A> {
         self,
         seed: S,
     ) -> Result<(S::Value, Self::Variant), A::Error> {
-        let guard = self.guard;
-        let (name, inner) = self.inner.variant_seed(Guarded { inner: seed, guard })?;
-        Ok((name, Guarded { inner, guard }))
+        let level = self.level;
+        let (name, inner) = self.inner.variant_seed(Guarded { inner: seed, level })?;
+        Ok((name, Guarded { inner, level }))
     }
 }
 
@@ -333,14 +369,14 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
 
     #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        let Self { inner, guard } = self;
-        guard.nested(|| inner.newtype_variant_seed(Guarded { inner: seed, guard }))
+        let level = self.level.below()?;
+        self.inner.newtype_variant_seed(Guarded { inner: seed, level })
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        let Self { inner, guard } = self;
-        inner.tuple_variant(len, Watch { visitor, guard, shape: Shape::Fixed })
+        let Self { inner, level } = self;
+        inner.tuple_variant(len, Watch::<V, FIXED> { visitor, level })
     }
 
     #[inline]
@@ -349,37 +385,65 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let Self { inner, guard } = self;
-        inner.struct_variant(fields, Watch { visitor, guard, shape: Shape::Fixed })
+        let Self { inner, level } = self;
+        inner.struct_variant(fields, Watch::<V, FIXED> { visitor, level })
+    }
+}
+
+/// Hands out the fields of a fixed shape. How many there are need not be said, the type knows.
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
+    type Error = A::Error;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        self.inner.next_element_seed(Guarded { inner: seed, level: self.level })
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
+    type Error = A::Error;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        self.inner.next_key_seed(Guarded { inner: seed, level: self.level })
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.inner.next_value_seed(Guarded { inner: seed, level: self.level })
     }
 }
 
 /// Counts the elements that a sequence or map delivers, and tempers the length that it claims.
 struct Elements<'g, A> {
-    access: A,
-    guard: &'g Guard,
-    shape: Shape,
+    fields: Guarded<'g, A>,
     /// What was granted in advance, given back once real elements have taken its place.
     granted: OnceCell<usize>,
 }
 
 impl<'g, A> Elements<'g, A> {
     #[inline]
-    fn new(access: A, guard: &'g Guard, shape: Shape) -> Self {
-        Self { access, guard, shape, granted: OnceCell::new() }
+    fn new(inner: A, level: Level<'g>) -> Self {
+        Self { fields: Guarded { inner, level }, granted: OnceCell::new() }
     }
 
+    /// Pays for what is asked for next. Afterwards would be exact, but to hold an element between the format and the
+    /// type moves it once more, which would be most of a guard's cost.
     #[inline]
-    fn counted<T, E: Error>(&self, element: Option<T>) -> Result<Option<T>, E> {
-        if element.is_some() && self.shape == Shape::Open {
-            self.guard.count_element()?;
-        }
-        Ok(element)
+    fn pay<E: Error>(&self) -> Result<(), E> {
+        self.fields.level.guard.count_element()
     }
 
     #[inline]
     fn grant(&self, claimed: Option<usize>) -> Option<usize> {
-        claimed.map(|claimed| *self.granted.get_or_init(|| self.guard.reserve(claimed)))
+        claimed
+            .map(|claimed| *self.granted.get_or_init(|| self.fields.level.guard.reserve(claimed)))
     }
 }
 
@@ -387,7 +451,8 @@ impl<A> Drop for Elements<'_, A> {
     #[inline]
     fn drop(&mut self) {
         let granted = self.granted.get().copied().unwrap_or(0);
-        self.guard.reserved.set(self.guard.reserved.get().saturating_sub(granted));
+        let reserved = &self.fields.level.guard.reserved;
+        reserved.set(reserved.get().saturating_sub(granted));
     }
 }
 
@@ -399,13 +464,13 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        let element = self.access.next_element_seed(Guarded { inner: seed, guard: self.guard })?;
-        self.counted(element)
+        self.pay()?;
+        self.fields.next_element_seed(seed)
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.grant(self.access.size_hint())
+        self.grant(self.fields.inner.size_hint())
     }
 }
 
@@ -417,17 +482,17 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        let key = self.access.next_key_seed(Guarded { inner: seed, guard: self.guard })?;
-        self.counted(key)
+        self.pay()?;
+        self.fields.next_key_seed(seed)
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.access.next_value_seed(Guarded { inner: seed, guard: self.guard })
+        self.fields.next_value_seed(seed)
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.grant(self.access.size_hint())
+        self.grant(self.fields.inner.size_hint())
     }
 }

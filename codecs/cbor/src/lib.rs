@@ -62,10 +62,10 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Cbor {
         let mut deserializer = minicbor_serde::Deserializer::new(bytes);
         let message = guard::deserialize(&mut deserializer, bytes.len());
         let read = deserializer.decoder().position();
-        match (message, bytes.len().saturating_sub(read)) {
-            (Ok(message), 0) => Ok(message),
-            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
-            (Err(fault), _) => Err(fault.at_byte(read)),
+        match message {
+            Ok(_) if read == bytes.len() => message,
+            Ok(_) => Err(CodecFault::Trailing { extra: bytes.len().saturating_sub(read) }),
+            Err(fault) => Err(fault.at_byte(read)),
         }
     }
 }

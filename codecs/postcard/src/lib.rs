@@ -62,11 +62,11 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
         let message = guard::deserialize(&mut deserializer, bytes.len());
-        let left = deserializer.finalize().map_err(CodecFault::decode)?.len();
-        match (message, left) {
-            (Ok(message), 0) => Ok(message),
-            (Ok(_), extra) => Err(CodecFault::Trailing { extra }),
-            (Err(fault), left) => Err(fault.at_byte(bytes.len() - left)),
+        let left = deserializer.finalize().map_or(0, <[u8]>::len);
+        match message {
+            Ok(_) if left == 0 => message,
+            Ok(_) => Err(CodecFault::Trailing { extra: left }),
+            Err(fault) => Err(fault.at_byte(bytes.len() - left)),
         }
     }
 }
