@@ -1,18 +1,18 @@
-//! Compares the wire formats in size and time, and the guarded decoder with the bare one.
+//! Compares the wire formats in size and time, and guarded decoding with bare decoding.
 //!
 //! `cargo bench --bench codecs`
 //!
-//! Prints one table, and what guarded decoding of a flat message costs against the same library
-//! without a guard (aim: 1.15 at most), once with bincode's own limit and once without. Every figure
-//! is the median of rounds in which all contenders take turns, so that a machine that slows down
-//! slows all of them.
+//! Prints one table. Its last columns tell what decoding a flat message through the guard costs beside the same library
+//! without one and without any limit of its own (aim: 1.15 at most): in time here, in instructions by `benches/guard`,
+//! which runs this program with `--decode FORMAT guarded|bare TIMES` under callgrind. Every time is the median of rounds
+//! in which all contenders take turns, so that a machine that slows down slows all of them.
 
 #![expect(clippy::print_stdout, reason = "its output is its use")]
 
+use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bincode::config::{Config, standard};
 use serde::{Deserialize, Serialize};
 use tellwire::codec::{Bincode, Codec};
 use tellwire_cbor::Cbor;
@@ -56,12 +56,17 @@ struct Flat {
     place: (f64, f64),
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip_while(|word| word != "--decode").collect();
+    match &arguments[..] {
+        [_, format, side, times] => decode_only(format, side, times.parse()?),
+        _ => print_table(),
+    }
+    Ok(())
+}
+
+fn print_table() {
     let messages = [order(2), order(315)];
-    println!(
-        "| format | size of a small message | encode | decode | size of a large one | encode | decode |"
-    );
-    println!("|---|---:|---:|---:|---:|---:|---:|");
     let mut contenders = [
         Contender::new::<Bincode>("bincode", &messages),
         Contender::new::<Postcard>("postcard", &messages),
@@ -73,8 +78,21 @@ fn main() {
     for _ in 0..ROUNDS {
         contenders.iter_mut().for_each(Contender::take_a_turn);
     }
-    contenders.iter().for_each(Contender::print);
-    print_guard_ratios();
+    let mut duels = FORMATS.map(Duel::new);
+    for _ in 0..DUEL_ROUNDS {
+        duels.iter_mut().for_each(Duel::take_a_turn);
+    }
+    println!(
+        "| format | small message | encode | decode | large one | encode | decode | flat one, guarded | guarded / bare |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    for contender in &contenders {
+        contender.print();
+        match duels.iter().find(|duel| duel.format.name == contender.name) {
+            Some(duel) => duel.print(),
+            None => println!(" | | no guard |"),
+        }
+    }
 }
 
 /// Measures one format on every message.
@@ -101,7 +119,6 @@ impl Contender {
             let (encode, decode) = (median(&track.encode.nanos), median(&track.decode.nanos));
             print!(" | {} B | {encode:.0} ns | {decode:.0} ns", track.size);
         }
-        println!(" |");
     }
 }
 
@@ -160,37 +177,86 @@ impl Task {
     }
 }
 
-/// Compares the codec with the same library called without a guard, turn by turn.
-fn print_guard_ratios() {
-    let mut bytes = Vec::new();
-    Bincode::encode(&flat(), &mut bytes).expect("the message is encodable");
-    let guarded = decoding(&bytes, |bytes| Bincode::decode(bytes).ok());
-    let limited = decoding(&bytes, |bytes| bare(bytes, standard().with_limit::<LIMIT>()));
-    let unlimited = decoding(&bytes, |bytes| bare(bytes, standard()));
-    let mut tasks = [guarded, limited, unlimited];
-    for _ in 0..RATIO_ROUNDS {
-        tasks.iter_mut().for_each(Task::take_a_turn);
+/// Names a format, and decodes a flat message of it through the codec and by its library alone.
+#[derive(Clone, Copy)]
+struct Format {
+    name: &'static str,
+    encode: fn(&Flat, &mut Vec<u8>),
+    guarded: Decode,
+    bare: Decode,
+}
+
+type Decode = fn(&[u8]) -> Option<Flat>;
+
+impl Format {
+    const fn new<C: Codec<Flat>>(name: &'static str, bare: Decode) -> Self {
+        let encode = |flat: &Flat, out: &mut Vec<u8>| {
+            C::encode(flat, out).expect("the message is encodable")
+        };
+        Self { name, encode, guarded: |bytes| C::decode(bytes).ok(), bare }
     }
-    let [guarded, limited, unlimited] = tasks;
-    println!("\nbincode decode of a flat message, guarded: {:.1} ns", median(&guarded.nanos));
-    for (name, bare) in [("bare, same limit", limited), ("bare, no limit", unlimited)] {
-        let pairs = guarded.nanos.iter().zip(&bare.nanos);
+
+    fn decoding(self, decode: Decode) -> impl FnMut() {
+        let mut bytes = Vec::new();
+        (self.encode)(&flat(), &mut bytes);
+        assert_eq!(decode(&bytes), Some(flat()));
+        move || {
+            black_box(decode(black_box(&bytes)));
+        }
+    }
+}
+
+/// Holds the formats that decode through the guard; a bare side checks for trailing bytes where its library can.
+const FORMATS: [Format; 5] = [
+    Format::new::<Bincode>("bincode", |bytes| {
+        let config = bincode::config::standard();
+        let (message, read) = bincode::serde::decode_from_slice(bytes, config).ok()?;
+        (read == bytes.len()).then_some(message)
+    }),
+    Format::new::<Postcard>("postcard", |bytes| {
+        let (message, rest) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then_some(message)
+    }),
+    Format::new::<MessagePack>("messagepack", |bytes| rmp_serde::from_slice(bytes).ok()),
+    Format::new::<Cbor>("cbor", |bytes| {
+        let mut deserializer = minicbor_serde::Deserializer::new(bytes);
+        let message = Flat::deserialize(&mut deserializer).ok()?;
+        (deserializer.decoder().position() == bytes.len()).then_some(message)
+    }),
+    Format::new::<Json>("json", |bytes| serde_json::from_slice(bytes).ok()),
+];
+
+/// Compares a codec with its library called without a guard, turn by turn.
+struct Duel {
+    format: Format,
+    guarded: Task,
+    bare: Task,
+}
+
+impl Duel {
+    fn new(format: Format) -> Self {
+        let guarded = Task::new(format.decoding(format.guarded));
+        let bare = Task::new(format.decoding(format.bare));
+        Self { format, guarded, bare }
+    }
+
+    fn take_a_turn(&mut self) {
+        self.guarded.take_a_turn();
+        self.bare.take_a_turn();
+    }
+
+    fn print(&self) {
+        let pairs = self.guarded.nanos.iter().zip(&self.bare.nanos);
         let ratio = median(&pairs.map(|(guarded, bare)| guarded / bare).collect::<Vec<_>>());
-        println!("{name}: {:.1} ns, ratio {ratio:.3}", median(&bare.nanos));
+        println!(" | {:.0} ns | {ratio:.2} |", median(&self.guarded.nanos));
     }
 }
 
-fn decoding(bytes: &[u8], decode: impl Fn(&[u8]) -> Option<Flat> + 'static) -> Task {
-    let bytes = bytes.to_vec();
-    assert_eq!(decode(&bytes), Some(flat()));
-    Task::new(move || {
-        black_box(decode(black_box(&bytes)));
-    })
-}
-
-fn bare(bytes: &[u8], config: impl Config) -> Option<Flat> {
-    let (message, consumed) = bincode::serde::decode_from_slice(bytes, config).ok()?;
-    (consumed == bytes.len()).then_some(message)
+/// Decodes a flat message that many times and does nothing else, for the instructions to be counted.
+fn decode_only(format: &str, side: &str, times: u32) {
+    let format = FORMATS.into_iter().find(|known| known.name == format).expect("a guarded format");
+    let mut decode = format.decoding(if side == "bare" { format.bare } else { format.guarded });
+    (0..times).for_each(|_| decode());
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -227,13 +293,11 @@ fn flat() -> Flat {
 }
 
 /// Counts the turns of each contender.
-const ROUNDS: u32 = 9;
+const ROUNDS: u32 = 201;
 
 /// Counts the turns of guarded and bare decoding, whose ratio is to be exact.
-const RATIO_ROUNDS: u32 = 101;
+const DUEL_ROUNDS: u32 = 1001;
 
-/// Bounds a message for bincode as the codec does, in bytes.
-const LIMIT: usize = 16 * Bincode::MAX_BYTES;
-
-/// Lasts long enough for the clock, and short enough for contenders to share the machine's moods.
-const TURN: Duration = Duration::from_millis(4);
+/// Lasts long enough for the clock, and so short that other work on the machine seldom cuts into it: turns as long as a
+/// scheduler's would let that work fall on one contender.
+const TURN: Duration = Duration::from_micros(200);
