@@ -1,5 +1,7 @@
 //! Holds the built-in codec to the conformance suite, and the suite to finding what is wrong.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tellwire::codec::{Bincode, Codec, CodecFault};
@@ -61,6 +63,41 @@ struct Tree {
     numbers: Vec<u64>,
     #[prost(message, repeated, tag = "4")]
     inner: Vec<Tree>,
+}
+
+#[test]
+fn a_long_list_of_large_absent_things_is_refused_before_it_fills_the_memory() {
+    sparse_lists_are_bounded::<Bincode>();
+    sparse_lists_are_bounded::<Postcard>();
+    sparse_lists_are_bounded::<MessagePack>();
+    sparse_lists_are_bounded::<Cbor>();
+}
+
+/// Takes one byte on the wire and 264 in memory when it is absent.
+type Sparse = Option<[u64; 32]>;
+
+type SparseMaps = Vec<BTreeMap<u8, Sparse>>;
+
+fn sparse_lists_are_bounded<C: Codec<Vec<Sparse>> + Codec<SparseMaps>>() {
+    let list = |length| -> Vec<Sparse> { vec![None; length] };
+    let mut few = Vec::new();
+    <C as Codec<Vec<Sparse>>>::encode(&list(15_000), &mut few).expect("a list");
+    assert!(<C as Codec<Vec<Sparse>>>::decode(&few) == Ok(list(15_000)), "an honest list");
+
+    let mut many = Vec::new();
+    <C as Codec<Vec<Sparse>>>::encode(&list(200_000), &mut many).expect("a list");
+    let limit = 64 * many.len() + (4 << 20);
+    let mut fault = None;
+    let peak = heap(&mut || fault = <C as Codec<Vec<Sparse>>>::decode(&many).err());
+    assert_eq!(fault, Some(CodecFault::TooMuchMemory { limit }));
+    assert!(peak <= 3 * limit, "{peak} bytes held, not three times {limit}");
+
+    let mut maps = Vec::new();
+    let pairs = vec![BTreeMap::from([(7, None)]); 100_000];
+    <C as Codec<SparseMaps>>::encode(&pairs, &mut maps).expect("a list");
+    let outcome = <C as Codec<SparseMaps>>::decode(&maps);
+    let limit = 64 * maps.len() + (4 << 20);
+    assert_eq!(outcome.err(), Some(CodecFault::TooMuchMemory { limit }), "the values of maps");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //!
 //! * **depth**, since formats recurse once per nested value and a stack overflow cannot be caught;
 //! * **elements** of sequences and maps, since those without bytes make any claimed length free;
+//! * **memory** of those elements, since one that takes a byte on the wire may be of any size here;
 //! * **reservations**, since collections reserve by the length that the input claims.
 //!
 //! Text and bytes are requested in borrowed form, so that a format compares their length with its
@@ -62,6 +63,14 @@ pub struct Budget {
     /// Default 1024 plus 4 per input byte. A sequence takes at least one byte, and so does an element with content, so
     /// only elements without content can use it up.
     pub elements: usize,
+    /// Bounds the memory of those elements in bytes, each taken as the size of its Rust type.
+    ///
+    /// Default 4 MiB plus 64 per input byte: what takes a byte on the wire seldom takes more here, a `Vec` 24 and a
+    /// `HashMap` 48. What does is the absent or small variant of a large type, such as the `None` of an `Option` of a
+    /// large struct, of which a list may be refused when it is long and has little else. `Box` what is large there.
+    ///
+    /// A list that grows holds the old and the new room for a moment, so decoding may hold three times as much.
+    pub memory: usize,
     /// Bounds the elements for which room is reserved at one time, before they have arrived.
     ///
     /// Default 1024 plus 1 per 8 input bytes. At 32 bytes an element, a chain of claimed lengths
@@ -78,6 +87,7 @@ impl Budget {
         Self {
             depth: 128,
             elements: input_len.saturating_mul(4).saturating_add(1024),
+            memory: input_len.saturating_mul(64).saturating_add(4 << 20),
             reserved: 1024 + input_len / 8,
             reserved_each: if input_len < 1024 { input_len } else { 1024 },
         }
@@ -92,6 +102,8 @@ pub struct Guard {
     budget: Budget,
     /// Counts the elements that may still come.
     elements: Cell<usize>,
+    /// Counts the bytes that they may still take.
+    memory: Cell<usize>,
     reserved: Cell<usize>,
     exceeded: Cell<Option<Limit>>,
 }
@@ -101,6 +113,7 @@ pub struct Guard {
 enum Limit {
     Depth,
     Elements,
+    Memory,
 }
 
 impl Guard {
@@ -108,8 +121,13 @@ impl Guard {
     #[must_use]
     #[inline]
     pub fn new(budget: Budget) -> Self {
-        let elements = Cell::new(budget.elements);
-        Self { budget, elements, reserved: Cell::new(0), exceeded: Cell::new(None) }
+        Self {
+            budget,
+            elements: Cell::new(budget.elements),
+            memory: Cell::new(budget.memory),
+            reserved: Cell::new(0),
+            exceeded: Cell::new(None),
+        }
     }
 
     /// Returns a seed that decodes a `T` on this account.
@@ -141,12 +159,23 @@ impl Guard {
         }
     }
 
+    /// Counts one element more.
     #[inline]
-    fn count_element<E: Error>(&self) -> Result<(), E> {
-        match self.elements.get().checked_sub(1) {
-            Some(left) => self.elements.set(left),
-            None => return Err(self.exceed(Limit::Elements)),
-        }
+    fn count<E: Error>(&self) -> Result<(), E> {
+        let Some(left) = self.elements.get().checked_sub(1) else {
+            return Err(self.exceed(Limit::Elements));
+        };
+        self.elements.set(left);
+        Ok(())
+    }
+
+    /// Counts the memory of a `T`.
+    #[inline]
+    fn hold<T, E: Error>(&self) -> Result<(), E> {
+        let Some(left) = self.memory.get().checked_sub(size_of::<T>()) else {
+            return Err(self.exceed(Limit::Memory));
+        };
+        self.memory.set(left);
         Ok(())
     }
 
@@ -171,6 +200,7 @@ impl Guard {
         match limit {
             Limit::Depth => CodecFault::TooDeep { limit: self.budget.depth },
             Limit::Elements => CodecFault::TooManyElements { limit: self.budget.elements },
+            Limit::Memory => CodecFault::TooMuchMemory { limit: self.budget.memory },
         }
     }
 }
@@ -433,11 +463,12 @@ impl<'g, A> Elements<'g, A> {
         Self { fields: Guarded { inner, level }, granted: OnceCell::new() }
     }
 
-    /// Pays for what is asked for next. Afterwards would be exact, but to hold an element between the format and the
+    /// Pays for the element that is asked for next. Afterwards would be exact, but to hold an element between the format and the
     /// type moves it once more, which would be most of a guard's cost.
     #[inline]
-    fn pay<E: Error>(&self) -> Result<(), E> {
-        self.fields.level.guard.count_element()
+    fn pay<T, E: Error>(&self) -> Result<(), E> {
+        self.fields.level.guard.count()?;
+        self.fields.level.guard.hold::<T, E>()
     }
 
     #[inline]
@@ -464,7 +495,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.pay()?;
+        self.pay::<S::Value, _>()?;
         self.fields.next_element_seed(seed)
     }
 
@@ -482,12 +513,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Elements<'_, A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.pay()?;
+        self.pay::<S::Value, _>()?;
         self.fields.next_key_seed(seed)
     }
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.fields.level.guard.hold::<S::Value, _>()?;
         self.fields.next_value_seed(seed)
     }
 

@@ -61,7 +61,8 @@ pub trait RemoteMessage: Sized + Send + 'static {
 ///
 /// Implementations are zero-sized marker types. They need not contain panics, which their callers
 /// do, but they must bound depth, element counts and allocations by themselves; for a serde format,
-/// [`guard::deserialize`] does it.
+/// [`guard::deserialize`] does it. The feature `testkit` has a suite that holds an implementation to
+/// all of this, and to 50 ms for any small input, `testkit::codec`.
 pub trait Codec<M>: 'static {
     /// Names the format on the wire: 1 to 32 bytes of `[a-z0-9-]`.
     const NAME: &'static str;
@@ -112,6 +113,13 @@ pub enum CodecFault {
         /// Counts the elements that would have been accepted.
         limit: usize,
     },
+    /// Reports elements that take more memory than the length of the input justifies: many that are tiny on the wire,
+    /// of a type that is large here. The sender's fault, or the type's, where `Box` is the cure.
+    #[error("elements of more than {limit} bytes of memory, too many for the length of the input")]
+    TooMuchMemory {
+        /// Counts the bytes of memory that would have been accepted.
+        limit: usize,
+    },
     /// Reports a message longer than the codec handles. The sender's fault; splitting it is the
     /// cure.
     #[error("the message is longer than {limit} bytes")]
@@ -157,6 +165,7 @@ impl CodecFault {
             | Self::Trailing { .. }
             | Self::TooDeep { .. }
             | Self::TooManyElements { .. }
+            | Self::TooMuchMemory { .. }
             | Self::TooLarge { .. }
             | Self::Panicked
             | Self::WrongType { .. } => self,

@@ -5,7 +5,7 @@
 //! does the same with the messages of a codec that brings its own types.
 //!
 //! Everything must end as a value or as a [`CodecFault`]: a panic, an input that takes longer than
-//! its length justifies, or a value that comes back different fails the run, and so does memory out
+//! 50 ms (2 s in an unoptimised build), or a value that comes back different fails the run, and so does memory out
 //! of proportion where [`conforms_within`] measures it. An overflowing stack or an allocation of a
 //! claimed length aborts the whole test program, which is the finding.
 //!

@@ -72,6 +72,7 @@ fn names_its_cause(error: &CodecError, codec: &str, manifest: &str) {
         CodecFault::Trailing { extra } => assert_ne!(*extra, 0),
         CodecFault::TooDeep { limit }
         | CodecFault::TooManyElements { limit }
+        | CodecFault::TooMuchMemory { limit }
         | CodecFault::TooLarge { limit } => assert_ne!(*limit, 0),
         other => panic!("{other:?} while decoding"),
     }
