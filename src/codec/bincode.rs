@@ -1,8 +1,4 @@
 //! Carries messages in bincode 2's standard configuration, the default format.
-//!
-//! Small and fast, not self-describing: field order and types are the schema, so a changed type
-//! needs a new manifest. The serde attributes `flatten`, `tag`, `untagged`, `skip` and
-//! `skip_serializing_if` need a self-describing format and do not work here.
 
 use std::fmt;
 
@@ -19,6 +15,11 @@ use super::guard::{Budget, Guard};
 use super::{Codec, CodecFault};
 
 /// Encodes messages with bincode 2: little endian, variable-length integers, lengths up to 64 MiB.
+///
+/// The default, for programs in Rust that share their types; other languages have hardly a reader of it. Small and
+/// fast, not self-describing: field order and types are the schema, so a changed type needs a new manifest. The serde
+/// attributes `flatten`, `tag`, `untagged`, `skip` and `skip_serializing_if` need a self-describing format and do not
+/// work here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bincode;
 
