@@ -31,6 +31,7 @@ mod grammar;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -216,7 +217,8 @@ impl FromStr for UniqueAddress {
 }
 
 /// Holds a canonical text and where its parts are; endpoint and address differ in the system.
-#[derive(PartialEq, Eq, Hash)]
+///
+/// Maps and sorted lists compare addresses all the time, so no comparison looks for a part.
 struct Spelling {
     /// `scheme "://" [system "@"] host ":" port`, every part checked and canonical.
     text: Box<str>,
@@ -224,6 +226,8 @@ struct Spelling {
     scheme_end: usize,
     /// Where the host begins, bracket included.
     host_start: usize,
+    /// Where it ends, bracket included.
+    host_end: usize,
     /// The port as a number.
     port: u16,
 }
@@ -239,6 +243,7 @@ impl Spelling {
             text: format!("{before_host}{host}:{port}").into(),
             scheme_end: scheme.len(),
             host_start: before_host.len(),
+            host_end: before_host.len() + host.len(),
             port,
         })
     }
@@ -249,27 +254,41 @@ impl Spelling {
 
     fn system(&self) -> &str {
         let between = &self.text[self.scheme_end..self.host_start];
-        between.trim_start_matches("://").trim_end_matches('@')
+        let name = between.strip_prefix("://").and_then(|rest| rest.strip_suffix('@'));
+        name.unwrap_or_default()
     }
 
     fn bracketed_host(&self) -> &str {
-        let place = &self.text[self.host_start..];
-        place.rsplit_once(':').map_or(place, |(host, _port)| host)
+        &self.text[self.host_start..self.host_end]
     }
 
     fn host(&self) -> &str {
-        self.bracketed_host().trim_matches(['[', ']'])
+        let host = self.bracketed_host();
+        host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
     }
+}
 
-    fn rank(&self) -> (&str, u16, &str, &str) {
-        (self.host(), self.port, self.system(), self.scheme())
+// The text says everything.
+impl PartialEq for Spelling {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Spelling {}
+
+impl Hash for Spelling {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 
 impl Ord for Spelling {
-    // The four parts determine the text, so this agrees with the derived equality.
+    // The four parts determine the text, so this agrees with equality.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank().cmp(&other.rank())
+        let by_host = self.host().cmp(other.host()).then(self.port.cmp(&other.port));
+        let by_system = || self.system().cmp(other.system());
+        by_host.then_with(by_system).then_with(|| self.scheme().cmp(other.scheme()))
     }
 }
 
