@@ -1,11 +1,15 @@
 //! Holds what a test expects with to its word: it passes what is so, and fails what is not.
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[path = "common/failing.rs"]
+mod failing;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use failing::{fails, failure};
 use serde::{Deserialize, Serialize};
 use tellwire::address::{Address, Endpoint};
 use tellwire::event::Reason;
@@ -198,23 +202,6 @@ fn text(text: &str) -> Text {
 /// Runs what must fail, and gives the subject back.
 async fn fails<S: Send + 'static>(subject: S, run: impl AsyncFnOnce(&mut S)) -> S {
     failure(subject, run).await.0
-}
-
-/// Runs what must fail, and gives the subject back with the reason.
-async fn failure<S>(mut subject: S, run: impl AsyncFnOnce(&mut S)) -> (S, String) {
-    let mut running = Box::pin(run(&mut subject));
-    let outcome = std::future::poll_fn(|cx| {
-        let polled =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.as_mut().poll(cx)));
-        match polled {
-            Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
-            Ok(std::task::Poll::Ready(())) => std::task::Poll::Ready(None),
-            Err(panic) => std::task::Poll::Ready(panic.downcast_ref::<String>().cloned()),
-        }
-    })
-    .await;
-    drop(running);
-    (subject, outcome.expect("it passes, and should fail"))
 }
 
 struct Tokio(mpsc::Sender<Delivery<u32>>, mpsc::Receiver<Delivery<u32>>);

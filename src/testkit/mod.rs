@@ -65,6 +65,7 @@
 //! | start them, wait for their output, end them | [`processes`] |
 //! | simulate the membership of clusters of any size, in virtual time, from a seed | [`cluster`] |
 //! | stand in for an actor | [`Probe`] |
+//! | expect who is a member, who is unreachable, who leads | [`Members`] |
 //! | expect dead letters, or that something becomes so | [`DeadLetters`], [`eventually`] |
 //! | take all tells of a node, still encoded | [`RecordingSink`] |
 //! | speak to a node frame by frame | [`raw`] |
@@ -74,6 +75,7 @@ pub mod barrier;
 pub mod cluster;
 pub mod codec;
 pub mod mailbox;
+mod members;
 pub mod network;
 mod pace;
 mod probe;
@@ -93,6 +95,7 @@ use crate::node::{DeliverError, InboundTell, RemoteMessageSink};
 use crate::path::ActorPath;
 
 pub use self::barrier::Controller;
+pub use self::members::Members;
 pub use self::network::{Network, NetworkError};
 pub use self::probe::{DeadLetters, Probe, eventually};
 pub use self::processes::Process;

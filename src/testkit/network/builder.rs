@@ -19,6 +19,7 @@ pub struct NetworkBuilder {
     seed: u64,
     conditions: Conditions,
     trace_lines: usize,
+    seeds: Vec<usize>,
     customise: Arc<Customise>,
 }
 
@@ -32,6 +33,7 @@ impl NetworkBuilder {
             seed: 0,
             conditions: Conditions::default(),
             trace_lines: 65_536,
+            seeds: Vec::new(),
             customise: Arc::new(|_, builder| builder),
         }
     }
@@ -51,6 +53,16 @@ impl NetworkBuilder {
         customise: impl Fn(usize, NodeBuilder) -> NodeBuilder + Send + Sync + 'static,
     ) -> Self {
         self.customise = Arc::new(customise);
+        self
+    }
+
+    /// Lets every node join one cluster through these nodes, at its start and at each restart, with
+    /// [`ClusterSettings::local`](crate::membership::settings::ClusterSettings::local). By default the nodes are in
+    /// no cluster.
+    ///
+    /// Name two or more: the first one that is restarted would find nobody but itself, and form another cluster.
+    pub fn seeds(mut self, nodes: impl IntoIterator<Item = usize>) -> Self {
+        self.seeds = nodes.into_iter().collect();
         self
     }
 
@@ -105,8 +117,8 @@ impl NetworkBuilder {
     /// Starts every node, in the order of their numbers.
     ///
     /// # Errors
-    /// [`NetworkError::Size`], [`NetworkError::OutOfRange`], or what kept a node from starting; nothing is left
-    /// running.
+    /// [`NetworkError::Size`], [`NetworkError::NoSuchNode`] among the seeds, [`NetworkError::OutOfRange`], or what
+    /// kept a node from starting; nothing is left running.
     pub async fn start(self) -> Result<Network, NetworkError> {
         if !(1..=MAX_NODES).contains(&self.nodes) {
             return Err(NetworkError::Size { nodes: self.nodes });
@@ -114,12 +126,18 @@ impl NetworkBuilder {
         self.conditions.check()?;
         let places: Result<Vec<_>, _> = (0..self.nodes).map(place).collect();
         let places = places.map_err(StartError::from)?;
+        let seeds = self.seeds.iter().map(|node| {
+            let unknown = NetworkError::NoSuchNode { node: *node, nodes: self.nodes };
+            places.get(*node).cloned().ok_or(unknown)
+        });
+        let seeds = seeds.collect::<Result<_, _>>()?;
         let rules = Rules { usual: self.conditions, ..Rules::default() };
         let fabric = Fabric::new(places, rules, Trace::new(self.trace_lines), self.seed);
         let inner = Inner {
             fabric: Arc::new(fabric),
             nodes: Mutex::new(vec![None; self.nodes]),
             customise: self.customise,
+            seeds,
         };
         let network = Network { inner: Arc::new(inner) };
         for node in 0..self.nodes {

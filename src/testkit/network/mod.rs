@@ -32,8 +32,10 @@ use self::builder::{Customise, SYSTEM};
 use self::conditions::{Rules, Way};
 use self::fabric::{Fabric, NodeTransport};
 use crate::address::Address;
+use crate::membership::settings::ClusterSettings;
 use crate::node::Node;
 use crate::settings::Settings;
+use crate::testkit::Members;
 use crate::transport::Transport;
 use crate::wire::FrameKind;
 
@@ -84,6 +86,8 @@ struct Inner {
     /// None where the node is crashed.
     nodes: Mutex<Vec<Option<Node>>>,
     customise: Arc<Customise>,
+    /// Whom the nodes join through; none if they are in no cluster.
+    seeds: Vec<Address>,
 }
 
 impl Network {
@@ -128,6 +132,12 @@ impl Network {
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         self.inner.nodes().iter().flatten().cloned().collect()
+    }
+
+    /// Watches the cluster as the nodes see it that are not crashed.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        Members::of(&self.nodes())
     }
 
     /// Gives the address of a node, crashed or not; it stays the same for all its runs.
@@ -321,6 +331,10 @@ impl Network {
             .settings(Settings::local())
             .random_seed(fabric.draw())
             .transport(NodeTransport { fabric, node });
+        let builder = match self.inner.seeds.as_slice() {
+            [] => builder,
+            seeds => builder.cluster_settings(ClusterSettings::local()).seeds(seeds),
+        };
         let started = (self.inner.customise)(node, builder).start().await?;
         if let Some(place) = self.inner.nodes().get_mut(node) {
             *place = Some(started.clone());
