@@ -69,11 +69,22 @@
 //! | expect dead letters, or that something becomes so | [`DeadLetters`], [`eventually`] |
 //! | take all tells of a node, still encoded | [`RecordingSink`] |
 //! | speak to a node frame by frame | [`raw`] |
-//! | hold a transport, codec or mailbox of your own to what nodes rely on | [`transport`], [`codec`], [`mailbox`] |
+//!
+//! # Hold your own parts to what nodes rely on
+//!
+//! | for a part of your own | call | with |
+//! |---|---|---|
+//! | [`Transport`](crate::transport::Transport) | [`transport::conforms`] | where it can listen, and where nobody does |
+//! | [`Codec`](crate::codec::Codec) | [`codec::conforms`], [`codec::message_conforms`] | the promises that the format cannot keep |
+//! | [`Mailbox`](crate::node::Mailbox) | [`mailbox::conforms`] | how to make one, take from it and close it |
+//! | [`DowningStrategy`](crate::membership::downing::DowningStrategy) | [`downing::conforms`] | the roles it knows, and the promises that it does not keep |
+//!
+//! Each one fails by panicking, and says at what.
 
 pub mod barrier;
 pub mod cluster;
 pub mod codec;
+pub mod downing;
 pub mod mailbox;
 mod members;
 pub mod network;
