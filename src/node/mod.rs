@@ -311,6 +311,12 @@ impl Node {
         shutdown::run(self.core(), deadline).await
     }
 
+    /// Returns the settings that it runs with.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn settings(&self) -> &crate::settings::Settings {
+        &self.core().settings
+    }
+
     fn own_path(&self, path: impl IntoActorPath) -> Result<ActorPath, RegisterError> {
         let path = path.into_actor_path()?;
         if path.address().is_some_and(|address| address != self.core().address()) {

@@ -60,6 +60,7 @@
 //! | to | use |
 //! |---|---|
 //! | run nodes in one process, and cut, break and slow down what is between them | [`network`] |
+//! | say what must hold after every step of it | [`network::invariants`] |
 //! | do the same to nodes in processes of their own | [`proxy`] |
 //! | let those processes meet, exchange values and take commands | [`barrier`] |
 //! | start them, wait for their output, end them | [`processes`] |

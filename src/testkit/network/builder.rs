@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::conditions::{Conditions, Rules};
 use super::fabric::{Fabric, SCHEME};
+use super::invariants::{self, Invariant, Look};
 use super::trace::Trace;
+use super::watch::{Crashed, Watch};
 use super::{Inner, Network, NetworkError};
 use crate::address::{Address, AddressError};
 use crate::node::{NodeBuilder, StartError};
@@ -20,6 +22,7 @@ pub struct NetworkBuilder {
     conditions: Conditions,
     trace_lines: usize,
     seeds: Vec<usize>,
+    invariants: Vec<Box<dyn Invariant>>,
     customise: Arc<Customise>,
 }
 
@@ -34,6 +37,7 @@ impl NetworkBuilder {
             conditions: Conditions::default(),
             trace_lines: 65_536,
             seeds: Vec::new(),
+            invariants: invariants::standard(),
             customise: Arc::new(|_, builder| builder),
         }
     }
@@ -108,6 +112,27 @@ impl NetworkBuilder {
         self
     }
 
+    /// Adds what must hold after every step, beside the [standard](invariants::standard) invariants.
+    pub fn invariant(mut self, invariant: impl Invariant + 'static) -> Self {
+        self.invariants.push(Box::new(invariant));
+        self
+    }
+
+    /// Adds a closure that looks after every step, and says what it has found if that is wrong.
+    pub fn invariant_that(
+        self,
+        name: &'static str,
+        check: impl FnMut(&Look<'_>) -> Result<(), String> + Send + 'static,
+    ) -> Self {
+        self.invariant(invariants::that(name, check))
+    }
+
+    /// Sets all that must hold after every step, in place of what was added so far and the standard.
+    pub fn invariants(mut self, invariants: Vec<Box<dyn Invariant>>) -> Self {
+        self.invariants = invariants;
+        self
+    }
+
     /// Sets how many lines [`Network::trace`] keeps, of about 60 bytes each. Default 65 536.
     pub fn trace_lines(mut self, lines: usize) -> Self {
         self.trace_lines = lines;
@@ -132,14 +157,17 @@ impl NetworkBuilder {
         });
         let seeds = seeds.collect::<Result<_, _>>()?;
         let rules = Rules { usual: self.conditions, ..Rules::default() };
-        let fabric = Fabric::new(places, rules, Trace::new(self.trace_lines), self.seed);
+        let (trace, watch) = (Trace::new(self.trace_lines), Watch::new(self.seed, self.invariants));
+        let fabric = Fabric::new(places, rules, trace, watch, self.seed);
         let inner = Inner {
             fabric: Arc::new(fabric),
             nodes: Mutex::new(vec![None; self.nodes]),
+            crashed: Mutex::new(Crashed::default()),
             customise: self.customise,
             seeds,
         };
         let network = Network { inner: Arc::new(inner) };
+        network.fabric().watch.begin(Arc::downgrade(&network.inner));
         for node in 0..self.nodes {
             network.start(node).await?;
         }

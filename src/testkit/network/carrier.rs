@@ -20,6 +20,7 @@ use super::conditions::Way;
 use super::cutter::FrameCutter;
 use super::fabric::LinkGuard;
 use super::trace::{Digest, Trace};
+use super::watch::Watch;
 use crate::testkit::pace::Pace;
 use crate::wire::FrameKind;
 
@@ -31,6 +32,7 @@ pub(super) struct Route {
     pub(super) link: u64,
     pub(super) rules: Arc<Board>,
     pub(super) trace: Arc<Trace>,
+    pub(super) watch: Arc<Watch>,
     pub(super) rng: fastrand::Rng,
     /// Ends both directions at once.
     pub(super) broken: CancellationToken,
@@ -41,7 +43,7 @@ pub(super) struct Route {
 /// Carries one direction until its end, or until the link breaks.
 pub(super) async fn carry(route: Route, mut input: DuplexStream, mut output: DuplexStream) {
     let broken = route.broken.clone();
-    let way_out = Arc::clone(&route.rules);
+    let (way_out, watch) = (Arc::clone(&route.rules), Arc::clone(&route.watch));
     let way = route.way;
     let (mut load, mut queue) = (Load::new(route), VecDeque::new());
     let mut chunk = vec![0; CHUNK];
@@ -56,6 +58,7 @@ pub(super) async fn carry(route: Route, mut input: DuplexStream, mut output: Dup
                     if queue.front().is_some_and(Parcel::is_sent) {
                         queue.pop_front();
                     }
+                    watch.carried(way);
                 }
                 // The stream has ended; or the reader is gone, and the writer learns it from its own pipe.
                 Ok(None) | Err(_) => return,

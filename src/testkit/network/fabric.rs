@@ -10,12 +10,15 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::carrier::{Route, carry};
 use super::conditions::{Rules, Way};
+use super::invariants::HeldLink;
 use super::trace::Trace;
+use super::watch::Watch;
 use crate::address::{Address, Endpoint};
 use crate::transport::{Link, Listener, Privacy, Transport, TransportError};
 
@@ -25,6 +28,7 @@ pub(super) struct Fabric {
     pub(super) places: Vec<Address>,
     pub(super) rules: Arc<Board>,
     pub(super) trace: Arc<Trace>,
+    pub(super) watch: Arc<Watch>,
     listening: Mutex<BTreeMap<usize, Queue>>,
     links: Mutex<Links>,
     rng: Mutex<fastrand::Rng>,
@@ -41,15 +45,32 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Links {
     last: u64,
-    open: BTreeMap<u64, (Way, CancellationToken)>,
+    open: BTreeMap<u64, Open>,
+}
+
+/// Is a link that is not ended yet.
+#[derive(Debug)]
+struct Open {
+    way: Way,
+    since: Instant,
+    broken: CancellationToken,
+    /// Whether the dialler and the acceptor still hold their ends.
+    held: [Weak<()>; 2],
 }
 
 impl Fabric {
-    pub(super) fn new(places: Vec<Address>, rules: Rules, trace: Trace, seed: u64) -> Self {
+    pub(super) fn new(
+        places: Vec<Address>,
+        rules: Rules,
+        trace: Trace,
+        watch: Watch,
+        seed: u64,
+    ) -> Self {
         Self {
             places,
             rules: Arc::new(Board::new(rules)),
             trace: Arc::new(trace),
+            watch: Arc::new(watch),
             listening: Mutex::default(),
             links: Mutex::default(),
             rng: Mutex::new(fastrand::Rng::with_seed(seed)),
@@ -75,13 +96,26 @@ impl Fabric {
     /// Breaks links at once: what is under way on them is gone, and both sides read a reset.
     pub(super) fn break_links(&self, is_struck: impl Fn(Way) -> bool) {
         let links = lock(&self.links);
-        let struck = links.open.values().filter(|(way, _)| is_struck(*way));
-        let broken: Vec<_> = struck.map(|(_, broken)| broken.clone()).collect();
+        let struck = links.open.values().filter(|open| is_struck(open.way));
+        let broken: Vec<_> = struck.map(|open| open.broken.clone()).collect();
         // Outside the lock, since a link that ends takes itself off the list.
         drop(links);
         for link in broken {
             link.cancel();
         }
+    }
+
+    /// Gives the links that nodes hold, the older ones first, but for those that are broken.
+    pub(super) fn held_links(&self) -> Vec<HeldLink> {
+        let links = lock(&self.links);
+        let open = links.open.iter().filter(|(_, open)| !open.broken.is_cancelled());
+        let held = open.flat_map(|(link, open)| {
+            let (link, age) = (*link, open.since.elapsed());
+            let ways = [open.way, open.way.back()].into_iter().zip(&open.held);
+            let held = ways.filter(|(_, end)| end.strong_count() > 0);
+            held.map(move |(way, _)| HeldLink { node: way.from, peer: way.to, link, age })
+        });
+        held.collect()
     }
 
     fn place(&self, endpoint: &Endpoint) -> Option<usize> {
@@ -112,16 +146,19 @@ impl Fabric {
 
     fn link(self: &Arc<Self>, way: Way) -> (Link, Link) {
         let broken = CancellationToken::new();
+        let (near, far) = (Arc::new(()), Arc::new(()));
         let number = {
             let mut links = lock(&self.links);
             links.last += 1;
             let number = links.last;
-            links.open.insert(number, (way, broken.clone()));
+            let held = [&near, &far].map(Arc::downgrade);
+            let open = Open { way, since: Instant::now(), broken: broken.clone(), held };
+            links.open.insert(number, open);
             number
         };
         self.trace.note(format_args!("{way} #{number} link"));
         let guard = Arc::new(LinkGuard { fabric: Arc::downgrade(self), number });
-        let pipe = |way: Way| {
+        let pipe = |way: Way, [from, to]: [&Arc<()>; 2]| {
             let ((writer, input), (output, reader)) =
                 (tokio::io::duplex(PIPE), tokio::io::duplex(PIPE));
             let route = Route {
@@ -129,15 +166,18 @@ impl Fabric {
                 link: number,
                 rules: Arc::clone(&self.rules),
                 trace: Arc::clone(&self.trace),
+                watch: Arc::clone(&self.watch),
                 rng: fastrand::Rng::with_seed(self.draw()),
                 broken: broken.clone(),
                 _guard: Arc::clone(&guard),
             };
             tokio::spawn(carry(route, input, output));
-            let end = |stream| End { stream, broken: broken.clone() };
-            (end(writer), end(reader))
+            let end =
+                |stream, held| End { stream, broken: broken.clone(), _held: Arc::clone(held) };
+            (end(writer, from), end(reader, to))
         };
-        let ((near_out, far_in), (far_out, near_in)) = (pipe(way), pipe(way.back()));
+        let (near_out, far_in) = pipe(way, [&near, &far]);
+        let (far_out, near_in) = pipe(way.back(), [&far, &near]);
         let near = Link::new(near_in, near_out, self.name(way.to));
         (near, Link::new(far_in, far_out, self.name(way.from)))
     }
@@ -252,6 +292,8 @@ impl fmt::Debug for NodeListener {
 struct End {
     stream: DuplexStream,
     broken: CancellationToken,
+    /// Shows that the node still holds this side of the link.
+    _held: Arc<()>,
 }
 
 impl End {

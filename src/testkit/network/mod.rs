@@ -7,6 +7,9 @@
 //! Every random number comes from one seed, those of the nodes included. On a current-thread runtime under paused
 //! time the same seed gives the same [`trace`](Network::trace), byte for byte.
 //!
+//! After every frame that arrives and every fault the [`invariants`] look at all of it, the standard ones and the
+//! test's own.
+//!
 //! | fault | what the nodes see | ended by |
 //! |---|---|---|
 //! | [`cut`](Network::cut), [`cut_one_way`](Network::cut_one_way), [`isolate`](Network::isolate), [`split`](Network::split) | silence; nothing is lost unless they give up | [`recover`](Network::recover), [`reconnect`](Network::reconnect) |
@@ -22,7 +25,9 @@ mod conditions;
 mod cutter;
 mod error;
 mod fabric;
+pub mod invariants;
 mod trace;
+mod watch;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +36,8 @@ use std::time::Duration;
 use self::builder::{Customise, SYSTEM};
 use self::conditions::{Rules, Way};
 use self::fabric::{Fabric, NodeTransport};
+use self::invariants::{Broken, Step};
+use self::watch::Crashed;
 use crate::address::Address;
 use crate::membership::settings::ClusterSettings;
 use crate::node::Node;
@@ -85,6 +92,7 @@ struct Inner {
     fabric: Arc<Fabric>,
     /// None where the node is crashed.
     nodes: Mutex<Vec<Option<Node>>>,
+    crashed: Mutex<Crashed>,
     customise: Arc<Customise>,
     /// Whom the nodes join through; none if they are in no cluster.
     seeds: Vec<Address>,
@@ -181,6 +189,11 @@ impl Network {
         self.fabric().take_down(node);
         // Its links are broken, so that nothing of an orderly end gets out.
         running.shutdown(Duration::ZERO).await;
+        let mut crashed = self.inner.crashed();
+        crashed.count += 1;
+        crashed.stats.push(running.stats());
+        drop(crashed);
+        self.fabric().watch.step(Step::Fault);
         Ok(())
     }
 
@@ -316,6 +329,33 @@ impl Network {
         Ok(NodeTransport { fabric: Arc::clone(self.fabric()), node })
     }
 
+    /// Looks once more whether every [invariant](invariants) holds, and gives what did not hold first.
+    ///
+    /// A network that goes away with a broken invariant which nobody has asked for fails the test by panicking.
+    ///
+    /// # Errors
+    /// [`Broken`]: the invariant, the seed, and the last lines of the trace.
+    pub fn verify(&self) -> Result<(), Broken> {
+        self.fabric().watch.last()
+    }
+
+    /// Waits until every [invariant](invariants) holds to the end, looking every 5 ms: that each tell has ended, for
+    /// instance. End the faults first, or nothing may settle.
+    ///
+    /// # Errors
+    /// [`Broken`] as soon as an invariant is, or when one still is not at its end after `limit`.
+    pub async fn settle(&self, limit: Duration) -> Result<(), Broken> {
+        let until = tokio::time::Instant::now() + limit;
+        loop {
+            self.verify()?;
+            match self.fabric().watch.end() {
+                Err(broken) if tokio::time::Instant::now() >= until => return Err(broken),
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     /// Gives what was carried and what was suffered so far, a line each, behind the time in microseconds:
     /// `1500 0>1 #3 kind 4, 57 bytes 9ae16a3b2f90404f Passes` is a tell from node 0 to node 1 on the third link.
     #[must_use]
@@ -339,6 +379,7 @@ impl Network {
         if let Some(place) = self.inner.nodes().get_mut(node) {
             *place = Some(started.clone());
         }
+        self.fabric().watch.step(Step::Fault);
         Ok(started)
     }
 
@@ -374,6 +415,7 @@ impl Network {
 
     fn rule(&self, change: impl FnOnce(&mut Rules)) {
         self.fabric().rules.change(change);
+        self.fabric().watch.step(Step::Fault);
     }
 
     fn note(&self, what: fmt::Arguments<'_>) {
@@ -389,12 +431,19 @@ impl Inner {
     fn nodes(&self) -> MutexGuard<'_, Vec<Option<Node>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn crashed(&self) -> MutexGuard<'_, Crashed> {
+        self.crashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.fabric.rules.change(|rules| rules.is_closed = true);
         self.fabric.break_links(|_| true);
+        if let Some(broken) = self.fabric.watch.untold().filter(|_| !std::thread::panicking()) {
+            panic!("{broken}");
+        }
     }
 }
 
@@ -407,3 +456,5 @@ impl fmt::Debug for Network {
             .finish_non_exhaustive()
     }
 }
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);

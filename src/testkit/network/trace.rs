@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ impl Trace {
 
     /// Adds a line, behind the time in microseconds.
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
-        let micros = self.start.elapsed().as_micros();
+        let micros = self.elapsed().as_micros();
         let mut lines = self.lines();
         if lines.count >= self.limit {
             lines.left_off += 1;
@@ -36,6 +37,19 @@ impl Trace {
         lines.count += 1;
         // Writing into a text does not fail.
         writeln!(lines.text, "{micros} {what}").ok();
+    }
+
+    /// Gives the time since the beginning.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Gives the last lines.
+    pub(super) fn tail(&self, count: usize) -> Vec<String> {
+        let lines = self.lines();
+        let mut tail: Vec<_> = lines.text.lines().rev().take(count).map(str::to_owned).collect();
+        tail.reverse();
+        tail
     }
 
     /// Gives all lines, and how many more there were.

@@ -8,7 +8,7 @@
 //! | [`HonestMajority`] | a single observer cannot have a member downed that a majority reaches |
 //! | [`agreement`] | after faults have ended the running nodes agree (asked for by [`settle`]) |
 //!
-//! Another one is a type of your own: see [`Invariant`].
+//! Another one is a closure of your own, see [`that`], or a type that remembers, see [`Invariant`].
 //!
 //! [`settle`]: super::SimCluster::settle
 
@@ -66,6 +66,49 @@ pub trait Invariant: fmt::Debug {
     /// # Errors
     /// What was found instead.
     fn check(&mut self, look: &Look<'_>) -> Result<(), String>;
+}
+
+/// Makes an invariant of a closure.
+///
+/// ```
+/// use std::time::Duration;
+/// use tellwire::testkit::cluster::{SimCluster, SimSettings, invariants};
+///
+/// let mut cluster = SimCluster::new(SimSettings::seeded(7));
+/// cluster.watch(invariants::that("nobody is alone for long", |look| {
+///     let is_alone = look.membership.gossip().member_count() == 1;
+///     let is_late = look.cluster.elapsed() > Duration::from_secs(60);
+///     if is_alone && is_late { Err(format!("{} is", look.node)) } else { Ok(()) }
+/// }));
+/// cluster.boot(1..=3, &[1]);
+/// cluster.run_for(Duration::from_secs(90)).unwrap();
+/// ```
+pub fn that<F>(name: &'static str, check: F) -> impl Invariant + use<F>
+where
+    F: FnMut(&Look<'_>) -> Result<(), String>,
+{
+    That { name, check }
+}
+
+struct That<F> {
+    name: &'static str,
+    check: F,
+}
+
+impl<F: FnMut(&Look<'_>) -> Result<(), String>> Invariant for That<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn check(&mut self, look: &Look<'_>) -> Result<(), String> {
+        (self.check)(look)
+    }
+}
+
+impl<F> fmt::Debug for That<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("That").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Shows the node that has taken a step.
