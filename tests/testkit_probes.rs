@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use failing::{fails, failure};
+use failing::failure;
 use serde::{Deserialize, Serialize};
 use tellwire::address::{Address, Endpoint};
 use tellwire::event::Reason;

@@ -53,7 +53,8 @@
 //! # }
 //! ```
 //!
-//! Under tokio's paused time (`start_paused`) the minute at the end takes milliseconds.
+//! Under tokio's paused time (`start_paused`) the minute at the end takes milliseconds. The example `partition_test`
+//! goes on from here: it tries seeds until an assertion fails, and replays that run.
 //!
 //! # What is there
 //!
