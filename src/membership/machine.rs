@@ -104,6 +104,8 @@ pub struct Membership {
     rounds: Rounds,
     /// Since when this node leads without convergence.
     unconverged_since: Option<Instant>,
+    /// Since when nothing is left to do for this Exiting node.
+    exit_done_at: Option<Instant>,
     /// The leader's looks since this node is Down; none while it is not.
     down_looks: Option<u32>,
     /// Members that say that this node was removed.
@@ -155,6 +157,7 @@ impl Membership {
             downing: Downing::new(strategy, settings.downing.clone()),
             rounds: Rounds::default(),
             unconverged_since: None,
+            exit_done_at: None,
             down_looks: None,
             witnesses: BTreeSet::new(),
             islands: BTreeSet::new(),
@@ -326,11 +329,13 @@ impl Membership {
     /// Works out what follows from changes, until nothing more does.
     fn settle(&mut self, now: Instant) {
         self.take_join_steps(now);
+        self.go_if_known(now);
         while std::mem::take(&mut self.is_changed) {
             self.shown = OnceLock::new();
             self.tell_changes(now);
             self.look_at_own_status(now);
             self.take_findings(now);
+            self.go_if_known(now);
         }
         self.tell_end();
     }
@@ -341,10 +346,10 @@ impl Membership {
         self.is_changed = true;
     }
 
-    /// Says whether this node marks what it has as seen.
+    /// Says whether this node marks what it has as seen: not while exit tasks of it run.
     fn mark(&self) -> OwnMark {
         match self.own_status() {
-            Some(MemberStatus::Exiting) => OwnMark::Withhold,
+            Some(MemberStatus::Exiting) if self.exit_done_at.is_none() => OwnMark::Withhold,
             _ => OwnMark::Give,
         }
     }

@@ -144,6 +144,10 @@ impl World {
         if self.bounds.crashes > 0 {
             steps.push(Step::Crash(at));
         }
+        // A node that goes waits until one that stays has seen it.
+        let is_exit_known = gossip
+            .seen()
+            .any(|seer| *seer != own && status(seer).is_some_and(|status| !status.is_ending()));
         for other in others.chain([at]) {
             let node = self.own(other);
             let is_other = other != at;
@@ -162,7 +166,7 @@ impl World {
                 steps.push(Step::Send(at, other));
             }
             let may_lead = status(&node).is_some_and(MemberStatus::takes_part);
-            if status(&own) == Some(MemberStatus::Exiting) && may_lead {
+            if status(&own) == Some(MemberStatus::Exiting) && may_lead && is_exit_known {
                 steps.push(Step::Confirm(at, other));
             }
             let is_missed = !gossip.reachability().is_reachable_from(&own, &node);

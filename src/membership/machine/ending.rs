@@ -12,18 +12,33 @@ use crate::membership::pdu::MembershipPdu;
 use crate::membership::refusals::RefusedPdu;
 
 impl Membership {
-    /// Notes that the duties of this Exiting node are ended; without any effect in other phases.
+    /// Notes that the duties of this Exiting node are ended; without any effect in other phases, or a second time.
+    ///
+    /// The node goes once a member that stays has seen that it is Exiting. Its last acts may have been those of a
+    /// leader, and who leads next must know them; nor must it be mistaken for a node that has crashed.
     pub fn handle_exit_done(&mut self, now: Instant) {
-        if self.phase != Phase::Exiting {
+        if self.phase != Phase::Exiting || self.exit_done_at.is_some() {
             return;
         }
+        self.exit_done_at = Some(now);
         self.gossip.mark_seen(&self.own, OwnMark::Give);
         self.gossip_to_some(FAREWELLS);
+        self.settle(now);
+    }
+
+    /// Ends the membership of an Exiting node that has nothing left to do, if the others know or cannot be told.
+    pub(super) fn go_if_known(&mut self, now: Instant) {
+        let Some(since) = self.exit_done_at.filter(|_| self.phase == Phase::Exiting) else {
+            return;
+        };
+        let waited = now.saturating_duration_since(since);
+        if !self.is_exit_known() && waited < self.settings.gossip_interval * MOST_FAREWELL_ROUNDS {
+            return;
+        }
         for leader in self.next_leaders() {
             self.post(&leader, MembershipPdu::ExitingConfirmed { node: self.own.clone() });
         }
         self.stop(now, StopCause::Left);
-        self.settle(now);
     }
 
     /// Follows what the state says of this node.
@@ -108,6 +123,16 @@ impl Membership {
         looks >= MOST_DOWN_LOOKS || !self.view().neighbours().any(is_waiting)
     }
 
+    /// Tells whether a member that stays has seen the state, or one that goes too if there is no other.
+    fn is_exit_known(&self) -> bool {
+        let is_alive = |member: &&Member| member.status() != MemberStatus::Down;
+        let others: Vec<_> = self.others_within_reach().filter(is_alive).collect();
+        let stays = |member: &&&Member| !member.status().is_ending();
+        let staying: Vec<_> = others.iter().filter(stays).copied().collect();
+        let witnesses = if staying.is_empty() { others } else { staying };
+        witnesses.is_empty() || witnesses.iter().any(|it| self.gossip.has_seen(it.node()))
+    }
+
     /// Gives the two that will lead when this node is gone, for one of them may go as well.
     fn next_leaders(&self) -> Vec<UniqueAddress> {
         let unreachable = self.view().unreachable();
@@ -123,6 +148,8 @@ impl Membership {
 
 /// Members that are told at once when this node goes.
 const FAREWELLS: usize = 5;
+/// Rounds of gossip for which a node that goes waits until another has seen it.
+const MOST_FAREWELL_ROUNDS: u32 = 5;
 /// The leader's looks for which a node that is Down goes on telling others that they are.
 const MOST_DOWN_LOOKS: u32 = 4;
 /// Members that are told that this node may be removed.

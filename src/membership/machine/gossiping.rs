@@ -208,7 +208,7 @@ impl Membership {
     }
 
     /// Gives the other members that this node itself can reach.
-    fn others_within_reach(&self) -> impl Iterator<Item = &Member> {
+    pub(super) fn others_within_reach(&self) -> impl Iterator<Item = &Member> {
         let reachability = self.gossip.reachability();
         self.gossip.members().filter(move |member| {
             let node = member.node();

@@ -17,7 +17,7 @@ use crate::membership::downing::{DowningStrategy, KeepMajority, KeepOldest};
 use crate::membership::event::{ClusterEvent, JoinRefusal, StopCause};
 use crate::membership::gossip::RemovalTime;
 use crate::membership::leader::Minimum;
-use crate::membership::member::MemberStatus;
+use crate::membership::member::{Member, MemberStatus};
 use crate::membership::pdu::{MembershipPdu, decode, encode};
 use crate::membership::profile::Profile;
 use crate::membership::refusals::RefusedPdu;
@@ -54,6 +54,8 @@ struct World {
     incarnations: u64,
     /// The next PDU of this kind is lost.
     drop_next: Option<fn(&MembershipPdu) -> bool>,
+    /// Between these two no gossip arrives, though everything else does.
+    gossipless: Option<[u16; 2]>,
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             waiting: Vec::new(),
             incarnations: 0,
             drop_next: None,
+            gossipless: None,
         }
     }
 
@@ -224,6 +227,11 @@ impl World {
             self.drop_next = None;
             return;
         }
+        let is_gossip = matches!(pdu, MembershipPdu::Status(_) | MembershipPdu::Gossip(_));
+        let ends = [to, from.address().port()];
+        if is_gossip && self.gossipless.is_some_and(|pair| ends.iter().all(|n| pair.contains(n))) {
+            return;
+        }
         if self.paused.contains(&to) {
             self.waiting.push((to, from.clone(), pdu));
         } else if let Some(node) = self.nodes.get_mut(&to) {
@@ -300,6 +308,13 @@ impl World {
             (member.node().address().port() == about).then_some(word)
         });
         words.collect()
+    }
+
+    /// Gives the places of the members in the order of age, as node `n` knows them.
+    fn ages(&self, n: u16) -> Vec<(u16, u32)> {
+        let members = self.nodes[&n].gossip().members();
+        let age = |m: &Member| Some((m.node().address().port(), m.up_number()?.get()));
+        members.filter_map(age).collect()
     }
 
     fn islands(&self, n: u16) -> usize {

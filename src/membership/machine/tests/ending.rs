@@ -1,7 +1,8 @@
 //! Ends memberships: by a farewell, by downing, by removal.
 
 use super::{
-    ClusterEvent, MemberStatus, MembershipPdu, Phase, RequestError, StopCause, World, address,
+    ClusterEvent, MemberStatus, MembershipPdu, Phase, RequestError, SECOND, StopCause, World,
+    address,
 };
 
 #[test]
@@ -28,6 +29,61 @@ fn the_leader_leaves_and_the_next_one_takes_over() {
     world.with(1, |node, now| node.handle_exit_done(now));
     world.run(4);
     world.assert_agreed(&[2, 3]);
+}
+
+#[test]
+fn who_goes_waits_until_another_has_heard_of_it() {
+    let mut world = exiting_leader();
+    world.cut_off(&[1], &[2, 4]);
+    world.with(1, |node, now| node.handle_exit_done(now));
+    world.run(2);
+    assert_eq!((world.phase(1), world.status(1, 2)), (Phase::Exiting, Some(MemberStatus::Leaving)));
+    world.heal();
+    world.run(4);
+    assert_eq!(world.phase(1), Phase::Stopped(StopCause::Left));
+    world.assert_agreed(&[2, 4]);
+    assert!(!world.told(2, 1).contains(&"downed".to_owned()));
+}
+
+#[test]
+fn who_goes_does_not_wait_for_ever() {
+    let mut world = exiting_leader();
+    world.cut_off(&[1], &[2, 4]);
+    world.with(1, |node, now| node.handle_exit_done(now));
+    world.run(6);
+    assert_eq!(world.phase(1), Phase::Stopped(StopCause::Left));
+}
+
+#[test]
+fn who_leads_next_gives_no_place_in_the_order_of_age_a_second_time() {
+    let mut world = exiting_leader();
+    world.cut_off(&[1], &[2]);
+    world.gossipless = Some([2, 4]);
+    world.with(1, |node, now| node.handle_exit_done(now));
+    assert_eq!(world.phase(1), Phase::Stopped(StopCause::Left), "node 4 knows");
+    assert_eq!(world.ages(4), [(1, 1), (2, 2), (4, 3)]);
+    let gone = world.nodes[&1].own().clone();
+    world.crash(1);
+    world.deliver(2, &gone, MembershipPdu::ExitingConfirmed { node: gone.clone() });
+    world.start(3, &[2]);
+    world.run(8);
+    world.gossipless = None;
+    world.run(5);
+    world.assert_agreed(&[2, 3, 4]);
+    assert_eq!(world.ages(2), [(2, 2), (3, 4), (4, 3)]);
+}
+
+/// Gives a cluster in which node 1, the leader, is about to go, and has brought node 4 Up; node 2 knows neither.
+fn exiting_leader() -> World {
+    let mut world = World::formed(&[1, 2]);
+    world.with(1, |node, now| node.handle_leave(now, &address(1))).unwrap();
+    world.start(4, &[1]);
+    while world.phase(1) != Phase::Exiting {
+        world.run_for(SECOND / 100);
+    }
+    assert_eq!(world.status(1, 2), Some(MemberStatus::Leaving));
+    assert_eq!(world.status(4, 1), Some(MemberStatus::Up));
+    world
 }
 
 #[test]

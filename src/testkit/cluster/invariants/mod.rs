@@ -5,6 +5,7 @@
 //! | [`Forward`] | a status never goes backwards |
 //! | [`NoReturn`] | nobody who was removed comes back under the same uid |
 //! | [`OneLeader`] | there is at most one leader of a converged view |
+//! | [`DistinctAges`] | no two members have the same place in the order of age |
 //! | [`HonestMajority`] | a single observer cannot have a member downed that a majority reaches |
 //! | [`agreement`] | after faults have ended the running nodes agree (asked for by [`settle`]) |
 //!
@@ -13,6 +14,7 @@
 //! [`settle`]: super::SimCluster::settle
 
 pub mod agreement;
+mod distinct_ages;
 mod forward;
 mod honest_majority;
 mod no_return;
@@ -20,6 +22,7 @@ mod one_leader;
 
 use std::fmt;
 
+pub use self::distinct_ages::DistinctAges;
 pub use self::forward::Forward;
 pub use self::honest_majority::HonestMajority;
 pub use self::no_return::NoReturn;
@@ -139,6 +142,7 @@ pub fn standard() -> Vec<Box<dyn Invariant>> {
         Box::new(Forward::default()),
         Box::new(NoReturn::default()),
         Box::new(OneLeader),
+        Box::new(DistinctAges),
         Box::new(HonestMajority::default()),
     ]
 }
