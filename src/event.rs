@@ -198,6 +198,12 @@ pub enum NodeEvent {
         /// The incarnation.
         peer: UniqueAddress,
     },
+    /// The peer never talks to this node's incarnation again; if it is a member of its cluster, this node has been
+    /// removed there, and ends its membership.
+    QuarantinedBy {
+        /// The peer's address.
+        peer: Address,
+    },
     /// A handshake was refused, by this node or by the peer.
     HandshakeRefused {
         /// The peer, as far as it is known.

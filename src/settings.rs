@@ -120,6 +120,9 @@ pub struct ClusterTaskSettings {
     /// Time that `shutdown` gives the cluster to let the node leave, out of its own deadline; 0 s not to leave at
     /// all. Default 10 s; leaving takes about three rounds of gossip.
     pub leave_timeout: Duration,
+    /// Time after which a member that has left is quarantined: until then it may flush what it has told. Default 5 s;
+    /// who was declared dead is quarantined as soon as it is removed.
+    pub quarantine_left_after: Duration,
     /// What the node does when the cluster has downed it. Default [`WhenDowned::ShutDown`].
     pub when_downed: WhenDowned,
 }
@@ -189,6 +192,7 @@ impl Default for ClusterTaskSettings {
             max_pdus_of_peer: 64,
             max_bytes: 16 * MIB,
             leave_timeout: Duration::from_secs(10),
+            quarantine_left_after: Duration::from_secs(5),
             when_downed: WhenDowned::ShutDown,
         }
     }

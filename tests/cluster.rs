@@ -4,11 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 mod common;
+#[path = "cluster/quarantine.rs"]
+mod quarantine;
+#[path = "cluster/traffic.rs"]
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{LONG, Net, event, until, within};
+use quarantine::{
+    a_member_that_another_has_quarantined_gives_itself_up,
+    a_removed_incarnation_delivers_nothing_any_more, who_has_left_is_quarantined_after_a_grace,
+};
 use tellwire::event::NodeEvent;
 use tellwire::membership::downing::StableAfter;
 use tellwire::membership::event::{ClusterEvent, JoinRefusal, StopCause};
@@ -68,6 +76,9 @@ over_both_networks! {
     an_explanation_names_who_holds_up_the_cluster,
     what_cannot_be_asked_is_refused_with_a_reason,
     a_dropped_node_ends_its_membership,
+    a_removed_incarnation_delivers_nothing_any_more,
+    a_member_that_another_has_quarantined_gives_itself_up,
+    who_has_left_is_quarantined_after_a_grace,
 }
 
 async fn a_node_without_seeds_forms_a_cluster_for_whoever_names_it(net: Net) {

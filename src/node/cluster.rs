@@ -215,7 +215,8 @@ impl Cluster {
 
     /// Leaves the cluster in order, and waits until it has let this node go; nothing is downed for it.
     ///
-    /// The node itself goes on, but cannot join again: that takes a new one. Waits as long as the members do not
+    /// The node itself goes on, but cannot join again, and after some seconds the members talk to it no more: both
+    /// take a new one. Waits as long as the members do not
     /// agree, so give it a time-out, or let [`Node::shutdown`](crate::Node::shutdown) do it. Cancel safe: a leaving
     /// that has begun goes on.
     ///

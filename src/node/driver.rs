@@ -257,6 +257,10 @@ impl Driver {
             }
             Action::Refused { uid, why } => {
                 Counters::add(&self.core.counters.handshakes_refused, 1);
+                if uid.is_none() && why == Refusal::Quarantined {
+                    let peer = self.peer.address.clone();
+                    self.core.observers.event(NodeEvent::QuarantinedBy { peer });
+                }
                 let peer = Some(self.peer.address.clone());
                 let why = why.to_string();
                 self.core.observers.event(NodeEvent::HandshakeRefused { peer, uid, why });
@@ -434,8 +438,19 @@ impl Driver {
 
 /// Asks the driver of a peer to flush and end; a driver that has ended already needs no asking.
 pub(crate) fn stop(peer: &Arc<Peer>) {
+    hand(peer, Input::Stop);
+}
+
+/// Asks the driver of a peer never to talk to an incarnation again, and does not wait until that is so.
+pub(crate) fn quarantine(peer: &Arc<Peer>, uid: Uid) {
+    let (done, _) = oneshot::channel();
+    hand(peer, Input::Quarantine { uid, done });
+}
+
+/// Hands a driver an input, later if it has much to do.
+fn hand(peer: &Arc<Peer>, input: Input) {
     let Some(inputs) = peer.inputs.clone() else { return };
-    match inputs.try_send(Input::Stop) {
+    match inputs.try_send(input) {
         Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
         Err(mpsc::error::TrySendError::Full(input)) => {
             tokio::spawn(async move { drop(inputs.send(input).await) });

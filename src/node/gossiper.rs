@@ -1,7 +1,8 @@
 //! Keeps this node's membership: feeds the machine, sends what it says, publishes what it knows.
 //!
 //! One task per node. It never waits for a peer: what has no room in an outbox is dropped, and the next round of
-//! gossip or heartbeats makes up for it.
+//! gossip or heartbeats makes up for it. Whom the cluster has removed it has quarantined, and a member that says that
+//! it has quarantined this node is believed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use crate::membership::pdu::{self, MembershipPdu};
 use crate::node::cluster::{Command, Ends, View};
 use crate::node::core::Core;
 use crate::node::dead_letters::{EventStream, Observed};
+use crate::node::driver;
+use crate::node::fences::Fences;
 use crate::node::link::now;
 use crate::node::reunion::Reunion;
 use crate::node::shutdown;
@@ -28,6 +31,8 @@ pub(crate) struct Gossiper {
     /// Tells of incarnations that are gone.
     associations: EventStream,
     founding: Founding,
+    /// Who was removed and is to be quarantined.
+    fences: Fences,
     /// When each peer was last heard, as far as the machine was told.
     heard: HashMap<Address, Instant>,
     reunion: Reunion,
@@ -55,8 +60,9 @@ impl Gossiper {
     pub(crate) fn new(core: Arc<Core>, parts: Parts) -> Self {
         let Parts { machine, ends, founding } = parts;
         let associations = core.observers.events();
+        let fences = Fences::new(core.settings.cluster.quarantine_left_after);
         let (heard, reunion, buffer) = (HashMap::new(), Reunion::default(), Vec::new());
-        Self { core, machine, ends, associations, founding, heard, reunion, buffer }
+        Self { core, machine, ends, associations, founding, fences, heard, reunion, buffer }
     }
 
     /// Takes inputs, sends, publishes and keeps the timer.
@@ -66,7 +72,8 @@ impl Gossiper {
         tracing::info!(local = %self.machine.own(), ?phase, ?detection_time, "membership started");
         loop {
             self.carry_out();
-            let timer = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
+            let timers = [self.machine.poll_timeout(), self.fences.poll_timeout()];
+            let timer = timers.into_iter().flatten().min().map(tokio::time::Instant::from_std);
             // Biased: the node's end goes first; that an incarnation is gone comes before the gossip of the next
             // one; commands are few. Time comes last, since what waits may answer what it would ask about, but after
             // each turn it has its own.
@@ -83,15 +90,27 @@ impl Gossiper {
 
     fn association(&mut self, event: Observed<NodeEvent>) {
         match event {
-            Observed::Item(NodeEvent::NewIncarnation { previous, .. }) => {
-                self.machine.handle_fenced(now(), &previous);
-            }
+            Observed::Item(
+                NodeEvent::NewIncarnation { previous: gone, .. }
+                | NodeEvent::Quarantined { peer: gone },
+            ) => self.machine.handle_fenced(now(), &gone),
+            Observed::Item(NodeEvent::QuarantinedBy { peer }) => self.quarantined_by(&peer),
             Observed::Item(NodeEvent::AssociationUp { peer }) => {
                 self.reunion.found(&self.core, &self.ends.view.borrow().state, &peer);
             }
             Observed::Item(_) => {}
-            // A missed end of an incarnation is noticed by its silence.
+            // A missed end of an incarnation is noticed by its silence; who has quarantined this node says so again.
             Observed::Missed(missed) => tracing::debug!(missed, "events of associations"),
+        }
+    }
+
+    /// Gives this node up if a member never talks to it again.
+    fn quarantined_by(&mut self, address: &Address) {
+        let members = self.machine.gossip().members_at(address);
+        let members: Vec<_> = members.map(|member| member.node().clone()).collect();
+        for by in members {
+            tracing::warn!(%by, "a member has quarantined this node");
+            self.machine.handle_quarantined_by(now(), &by);
         }
     }
 
@@ -160,6 +179,20 @@ impl Gossiper {
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.note_traffic();
             self.machine.handle_timeout(now);
+        }
+        while let Some(removed) = self.fences.poll(now) {
+            self.quarantine(&removed);
+        }
+    }
+
+    /// Never talks again to an incarnation that the cluster has removed.
+    fn quarantine(&self, removed: &UniqueAddress) {
+        if removed.address() == self.core.address() {
+            return;
+        }
+        match self.core.peer(removed.address()) {
+            Ok(peer) => driver::quarantine(&peer, removed.uid()),
+            Err(error) => tracing::debug!(peer = %removed, %error, "no quarantine"),
         }
     }
 
@@ -254,7 +287,10 @@ impl Gossiper {
         }
     }
 
-    fn act_on(&self, event: &ClusterEvent) {
+    fn act_on(&mut self, event: &ClusterEvent) {
+        if let ClusterEvent::Removed { member, previous } = event {
+            self.fences.handle_removed(now(), member.node(), *previous);
+        }
         let ClusterEvent::Stopped(cause) = event else { return };
         self.core.observers.event(NodeEvent::MembershipEnded { why: format!("{cause:?}") });
         match (cause, self.core.settings.cluster.when_downed) {

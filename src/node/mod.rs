@@ -20,6 +20,7 @@ mod directory;
 mod dispatch;
 mod driver;
 mod ended;
+mod fences;
 mod gossip_inbox;
 mod gossiper;
 mod inbox;
