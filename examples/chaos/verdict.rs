@@ -120,7 +120,7 @@ impl Verdict {
             ));
         }
         let not_sent = life.letters_with(to, Way::Out, is_certain);
-        if stream.arrived + not_sent > told {
+        if not_sent > 0 && stream.arrived + not_sent > told {
             self.broken.push(format!(
                 "{name} to {to}: of {told} tells {} arrived, and {not_sent} were said not to be sent",
                 stream.arrived
