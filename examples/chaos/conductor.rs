@@ -125,7 +125,7 @@ impl Conductor {
     async fn begin(&mut self, due: &Due) -> Result<(), Failure> {
         *self.seen.faults.entry(due.fault.kind.name()).or_default() += 1;
         match &due.fault.kind {
-            Kind::Kill(node) => drop(self.fleet.kill(*node).await?),
+            Kind::Kill(node) => self.fleet.kill(*node).await?,
             Kind::Pause(node) => self.fleet.pause(*node).await?,
             kind => self.grid.begin(due.number, kind),
         }

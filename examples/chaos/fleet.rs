@@ -1,6 +1,6 @@
 //! Runs the processes: starts them, stops and kills them, starts them again, and knows how each sees the cluster.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::grid::Grid;
 use crate::journal;
 use crate::member::{DOWNED, Role};
 use crate::view::View;
-use crate::vitals::{Life, Vitals};
+use crate::vitals::{Patient, Vitals};
 
 /// Holds one slot for each node of the cluster.
 pub(crate) struct Fleet {
@@ -40,7 +40,7 @@ struct Slot {
 struct Running {
     process: Process,
     uid: u64,
-    life: Life,
+    patient: Patient,
     since: Instant,
 }
 
@@ -73,12 +73,12 @@ impl Fleet {
         seeds: Vec<usize>,
         grid: &Grid,
     ) -> Result<(), Failure> {
-        let slot = &mut self.slots[index];
+        let (nodes, slot) = (self.nodes(), &mut self.slots[index]);
         let journal = self.folder.join(format!("node-{index}.{:04}", slot.generation));
         let role = Role {
             index,
-            doors: grid.doors(),
-            ways: grid.ways_of(index),
+            addresses: (0..nodes).map(|node| grid.mesh().endpoint(node)).collect(),
+            detours: grid.mesh().detours(index),
             seeds,
             journal: journal.to_string_lossy().into_owned(),
             began: self.began,
@@ -93,20 +93,19 @@ impl Fleet {
         let [port, uid, pid] = numbers[..] else {
             return Err(Failure::run(format!("{} says `{line}`", name(index))));
         };
-        grid.lead(index, SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port)?)));
-        let life = self.vitals.begin(format!("{index}.{}", slot.generation), pid);
-        slot.process = Some(Running { process, uid, life, since: Instant::now() });
+        grid.mesh().set_target(index, (Ipv4Addr::LOCALHOST, u16::try_from(port)?).into());
+        let patient = self.vitals.begin(format!("{index}.{}", slot.generation), pid);
+        slot.process = Some(Running { process, uid, patient, since: Instant::now() });
         (slot.generation, slot.start_at) = (slot.generation + 1, None);
         Ok(())
     }
 
     /// Kills a node; it stays away until the kill is lifted.
-    pub(crate) async fn kill(&mut self, index: usize) -> Result<bool, Failure> {
+    pub(crate) async fn kill(&mut self, index: usize) -> Result<(), Failure> {
         let slot = &mut self.slots[index];
         slot.kills += 1;
-        let Some(mut running) = slot.process.take() else { return Ok(false) };
-        running.process.kill().await?;
-        Ok(true)
+        let Some(mut running) = slot.process.take() else { return Ok(()) };
+        Ok(running.process.kill().await?)
     }
 
     /// Lifts a kill.
@@ -176,7 +175,7 @@ impl Fleet {
     /// Looks at memory and descriptors of all processes.
     pub(crate) fn measure(&mut self) {
         for running in self.slots.iter().filter_map(|slot| slot.process.as_ref()) {
-            self.vitals.measure(&running.life, running.since.elapsed());
+            self.vitals.measure(&running.patient, running.since.elapsed());
         }
     }
 

@@ -1,25 +1,23 @@
-//! Stands between the nodes: a proxy for each of them towards each other one, so that any two can be parted.
-//!
-//! What is in force on a pair follows from all faults that are; ending one of two leaves the other as it is.
+//! Keeps the faults on the ways between the nodes: what is in force on a way follows from all faults that are, so that
+//! ending one of two leaves the other as it is.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
-use tellwire::testkit::FaultProxy;
-use tellwire::testkit::proxy::{Direction, Flow, ProxyHandle};
+use tellwire::testkit::proxy::{Direction, Flow, Mesh, ProxyHandle};
 
 use crate::plan::Kind;
 
-/// Holds the proxies and the faults in force.
+/// Holds the ways between the nodes and the faults in force.
 ///
 /// It is changed on the one thread that also carries the bytes, so that nothing slips through in the middle of a change.
 #[derive(Debug)]
 pub(crate) struct Grid {
-    /// The links that the first node dials to the second; those of a node to itself are its door.
-    proxies: Vec<Vec<FaultProxy>>,
-    applied: Vec<Vec<Rules>>,
+    mesh: Mesh,
+    nodes: usize,
+    /// What is in force on each way, by where it comes from and where it leads.
+    applied: BTreeMap<(usize, usize), Rules>,
     in_force: BTreeMap<u64, Kind>,
 }
 
@@ -34,34 +32,13 @@ struct Rules {
 impl Grid {
     /// Starts the proxies for so many nodes.
     pub(crate) async fn new(nodes: usize) -> io::Result<Self> {
-        let (mut proxies, mut applied) = (Vec::new(), Vec::new());
-        for _ in 0..nodes {
-            let (mut row, mut rules) = (Vec::new(), Vec::new());
-            for _ in 0..nodes {
-                row.push(FaultProxy::bind().await?);
-                rules.push(Rules::default());
-            }
-            proxies.push(row);
-            applied.push(rules);
-        }
-        Ok(Self { proxies, applied, in_force: BTreeMap::new() })
+        let mesh = Mesh::start(nodes).await?;
+        Ok(Self { mesh, nodes, applied: BTreeMap::new(), in_force: BTreeMap::new() })
     }
 
-    /// Gives what each node is known by: an address that outlives its processes.
-    pub(crate) fn doors(&self) -> Vec<SocketAddr> {
-        self.proxies.iter().enumerate().map(|(node, row)| row[node].address()).collect()
-    }
-
-    /// Gives what a node dials in place of each door.
-    pub(crate) fn ways_of(&self, node: usize) -> Vec<SocketAddr> {
-        self.proxies[node].iter().map(FaultProxy::address).collect()
-    }
-
-    /// Lets everybody's links to a node lead to where it listens.
-    pub(crate) fn lead(&self, node: usize, to: SocketAddr) {
-        for row in &self.proxies {
-            row[node].handle().set_target(to);
-        }
+    /// Gives the proxies themselves.
+    pub(crate) fn mesh(&self) -> &Mesh {
+        &self.mesh
     }
 
     /// Puts a fault into force under a number.
@@ -80,24 +57,23 @@ impl Grid {
     }
 
     fn of_node(&self, node: usize) -> impl Iterator<Item = &ProxyHandle> {
-        let dialled = self.proxies[node].iter();
-        dialled.chain(self.proxies.iter().map(move |row| &row[node])).map(FaultProxy::handle)
+        let ways = (0..self.nodes).map(move |other| [(node, other), (other, node)]);
+        ways.flatten().map(|(from, to)| self.mesh.way(from, to))
     }
 
     fn apply(&mut self) {
-        for from in 0..self.proxies.len() {
-            for to in 0..self.proxies.len() {
-                let wanted = self.rules(from, to);
-                if self.applied[from][to] != wanted {
-                    wanted.put_on(self.proxies[from][to].handle());
-                    self.applied[from][to] = wanted;
-                }
+        for way in (0..self.nodes).flat_map(|from| (0..self.nodes).map(move |to| (from, to))) {
+            let (wanted, (from, to)) = (self.rules(way), way);
+            let applied = self.applied.entry(way).or_default();
+            if *applied != wanted {
+                wanted.put_on(self.mesh.way(from, to));
+                *applied = wanted;
             }
         }
     }
 
     /// Works out what is done to the links that one node dials to another.
-    fn rules(&self, from: usize, to: usize) -> Rules {
+    fn rules(&self, (from, to): (usize, usize)) -> Rules {
         let mut rules = Rules::default();
         for kind in self.in_force.values() {
             rules.is_stalled[0] |= is_muted(kind, from, to);

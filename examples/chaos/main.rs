@@ -17,7 +17,6 @@
 
 mod books;
 mod conductor;
-mod detour;
 #[path = "../common/failure.rs"]
 mod failure;
 mod fleet;
@@ -31,8 +30,10 @@ mod view;
 mod vitals;
 mod workload;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::conductor::Conductor;
@@ -72,19 +73,24 @@ impl Options {
         let mut options = Self { minutes: 3.0, seed: 1, nodes: None };
         for pair in given.chunks(2) {
             match pair {
-                [name, value] if name == "--minutes" => options.minutes = value.parse()?,
-                [name, value] if name == "--seed" => options.seed = value.parse()?,
-                [name, value] if name == "--nodes" => options.nodes = Some(value.parse()?),
+                [name, value] if name == "--minutes" => options.minutes = number(value)?,
+                [name, value] if name == "--seed" => options.seed = number(value)?,
+                [name, value] if name == "--nodes" => options.nodes = Some(number(value)?),
                 _ => return Err(Failure::usage("usage: chaos --minutes M --seed S [--nodes N]")),
             }
         }
-        let is_fine = options.nodes.is_none_or(|nodes| (3..=9).contains(&nodes));
-        if is_fine && options.minutes.is_finite() && options.minutes > 0.0 {
+        let is_fine = options.nodes.is_none_or(|nodes| (3..=9).contains(&nodes))
+            && (0.0..=MOST_MINUTES).contains(&options.minutes);
+        if is_fine {
             Ok(options)
         } else {
-            Err(Failure::usage("a run takes some minutes, and 3 to 9 nodes"))
+            Err(Failure::usage("a run has a week at most, and 3 to 9 nodes"))
         }
     }
+}
+
+fn number<T: FromStr<Err: Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("`{text}`: {error}")))
 }
 
 async fn run(options: &Options) -> Result<ExitCode, Failure> {
@@ -137,3 +143,5 @@ fn cpu() -> Duration {
     // Linux tells in hundredths of a second, whatever the kernel's own clock.
     Duration::from_millis(times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
 }
+
+const MOST_MINUTES: f64 = 7.0 * 24.0 * 60.0;

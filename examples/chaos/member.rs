@@ -1,7 +1,6 @@
 //! Is one process of the cluster: a node with its workload, which says at the controller how it sees the others.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,9 +14,9 @@ use tellwire::node::cluster::ClusterUpdate;
 use tellwire::node::{DeadLetterStream, Observed};
 use tellwire::testkit::barrier::{BarrierError, Participant};
 use tellwire::testkit::processes;
-use tellwire::{Address, Node, Settings};
+use tellwire::testkit::proxy::Detours;
+use tellwire::{Address, Endpoint, Node, Settings};
 
-use crate::detour::Detour;
 use crate::failure::Failure;
 use crate::journal::{Entry, Journal, Way, What};
 use crate::workload::{self, Load, Workload};
@@ -26,8 +25,9 @@ use crate::workload::{self, Load, Workload};
 #[derive(Debug, Clone)]
 pub(crate) struct Role {
     pub(crate) index: usize,
-    pub(crate) doors: Vec<SocketAddr>,
-    pub(crate) ways: Vec<SocketAddr>,
+    /// Where each node is known to be.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) detours: Detours,
     /// The nodes to join through, in their order.
     pub(crate) seeds: Vec<usize>,
     pub(crate) journal: String,
@@ -40,11 +40,10 @@ pub(crate) async fn run(role: Role) -> Result<ExitCode, Failure> {
     processes::end_with_parent();
     let journal = Arc::new(Journal::create(Path::new(&role.journal), role.began)?);
     let all = role.addresses()?;
-    let (detour, port) = Detour::new(role.doors.iter().copied().zip(role.ways.clone()).collect());
     let node = Node::builder(SYSTEM)
         .listen("tcp://127.0.0.1:0")
-        .advertise(format!("tcp://{}", role.doors[role.index]))
-        .transport(detour)
+        .advertise(&role.addresses[role.index])
+        .transport(role.detours.clone())
         .codecs(workload::CHAOS)
         .settings(settings())
         .cluster_settings(cluster_settings())
@@ -62,7 +61,7 @@ pub(crate) async fn run(role: Role) -> Result<ExitCode, Failure> {
     journal.note(&Entry::Born { uid });
     workload::serve(&node, &journal)?;
     tokio::spawn(remark_events(node.clone(), Arc::clone(&journal)));
-    println!("at {} {uid} {}", port.get().unwrap_or(&0), std::process::id());
+    println!("at {} {uid} {}", node.listens_on().port(), std::process::id());
 
     let work = Workload::new(&node, role.index, &all, Arc::clone(&journal), role.seed)?;
     let load = work.load();
@@ -100,28 +99,26 @@ fn cluster_settings() -> ClusterSettings {
 
 impl Role {
     fn addresses(&self) -> Result<Vec<Address>, Failure> {
-        let address = |door: &SocketAddr| {
-            Ok(Address::new("tcp", SYSTEM, &door.ip().to_string(), door.port())?)
-        };
-        self.doors.iter().map(address).collect()
+        let address = |text: &String| Ok(text.parse::<Endpoint>()?.with_system(SYSTEM)?);
+        self.addresses.iter().map(address).collect()
     }
 
     /// Gives the arguments that [`parse`](Self::parse) reads.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let (began, seed) = (self.began.as_millis().to_string(), self.seed.to_string());
-        let (doors, ways, seeds) = (join(&self.doors), join(&self.ways), join(&self.seeds));
-        vec![self.index.to_string(), doors, ways, seeds, self.journal.clone(), began, seed]
+        let (addresses, seeds) = (join(&self.addresses), join(&self.seeds));
+        let (index, detours) = (self.index.to_string(), self.detours.to_string());
+        vec![index, addresses, detours, seeds, self.journal.clone(), began, seed]
     }
 
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Failure> {
-        let [index, doors, ways, seeds, journal, began, seed] = arguments else {
+        let [index, addresses, detours, seeds, journal, began, seed] = arguments else {
             return Err(Failure::usage("a member takes seven arguments"));
         };
-        let addresses = |list: &str| list.split(',').map(str::parse).collect::<Result<_, _>>();
         Ok(Self {
             index: index.parse()?,
-            doors: addresses(doors)?,
-            ways: addresses(ways)?,
+            addresses: addresses.split(',').map(str::to_owned).collect(),
+            detours: detours.parse()?,
             seeds: seeds.split(',').map(str::parse).collect::<Result<_, _>>()?,
             journal: journal.clone(),
             began: Duration::from_millis(began.parse()?),

@@ -12,7 +12,7 @@ pub(crate) struct Vitals {
 
 /// Names a process that is measured.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Patient {
     name: String,
     pid: u64,
 }
@@ -38,16 +38,16 @@ pub(crate) struct Growth {
 }
 
 impl Vitals {
-    pub(crate) fn begin(&mut self, name: String, pid: u64) -> Life {
+    pub(crate) fn begin(&mut self, name: String, pid: u64) -> Patient {
         self.lives.insert(name.clone(), Vec::new());
-        Life { name, pid }
+        Patient { name, pid }
     }
 
     /// Adds a sample; where the system does not tell there is none.
-    pub(crate) fn measure(&mut self, life: &Life, age: Duration) {
-        let Some(kib) = resident(life.pid) else { return };
-        let Ok(open) = fs::read_dir(format!("/proc/{}/fd", life.pid)) else { return };
-        if let Some(samples) = self.lives.get_mut(&life.name) {
+    pub(crate) fn measure(&mut self, patient: &Patient, age: Duration) {
+        let Some(kib) = resident(patient.pid) else { return };
+        let Ok(open) = fs::read_dir(format!("/proc/{}/fd", patient.pid)) else { return };
+        if let Some(samples) = self.lives.get_mut(&patient.name) {
             samples.push(Sample { age, kib, descriptors: open.count() as u64 });
         }
     }
