@@ -107,7 +107,10 @@ async fn run(options: &Options) -> Result<ExitCode, Failure> {
 
     let (growth, grown) = conductor.fleet().vitals().judge();
     let mut broken = std::mem::take(&mut conductor.seen.broken);
-    broken.extend(course.err().map(|failure| format!("{failure:?}")));
+    if let Err(failure) = course {
+        failure.report("chaos");
+        broken.push("the run broke off, as said above".to_owned());
+    }
     broken.extend(grown);
     let verdict = verdict::judge(&books::read(&folder, nodes)?);
     broken.extend(verdict.broken.iter().cloned());
