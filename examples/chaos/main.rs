@@ -118,7 +118,8 @@ async fn run(options: &Options) -> Result<ExitCode, Failure> {
     let run = Run { seed, nodes, took, cpu, seen, verdict: &verdict, growth };
     if broken.is_empty() {
         run.totals();
-        println!("every promise was kept");
+        println!("every promise was kept; for the ledger:");
+        run.ledger();
         std::fs::remove_dir_all(&folder)?;
         return Ok(ExitCode::SUCCESS);
     }

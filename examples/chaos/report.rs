@@ -57,6 +57,26 @@ impl Run<'_> {
         row("growth", judged);
     }
 
+    /// Prints the row for the ledger, behind its date and commit.
+    pub(crate) fn ledger(&self) {
+        let Self { seed, nodes, took, seen, verdict, .. } = self;
+        let (tells, asks) = (&verdict.tells, verdict.asks.values().sum::<u64>());
+        let replies = verdict.asks.get("reply").copied().unwrap_or(0);
+        let minutes = took.as_secs_f64() / 60.0;
+        let longest = seen.settled.iter().max().copied().unwrap_or_default();
+        println!(
+            "| {seed} | {nodes} | {minutes:.1} | {} | {} + {} | {} | {} / {} / {} | {asks}, {replies} | {} | {longest:.1?} |",
+            list(&seen.faults),
+            seen.one_side,
+            seen.no_side,
+            tells.told,
+            tells.accounted,
+            tells.with_receiver,
+            tells.with_sender,
+            seen.formed_again,
+        );
+    }
+
     /// Prints what is wrong, and how to look further.
     pub(crate) fn complain(&self, broken: &[String], folder: &Path) {
         println!("\nthe faults of seed {}, {} nodes:", self.seed, self.nodes);
