@@ -25,6 +25,8 @@ pub(crate) struct Life {
     pub(crate) asks: BTreeMap<u64, (usize, Option<String>)>,
     /// The numbers of the asks that came in, by the incarnation that asked.
     pub(crate) questions: HashMap<u64, Vec<u64>>,
+    /// Nodes that the last tell did not get away to.
+    pub(crate) stuck: Vec<usize>,
     /// Dead letters that came by the stream, and those that were counted; none if the process was killed.
     pub(crate) closed: Option<(u64, u64)>,
 }
@@ -83,6 +85,7 @@ impl Life {
                 }
             }
             Entry::Question { uid, id, .. } => self.questions.entry(uid).or_default().push(id),
+            Entry::Stuck { to } => self.stuck.push(to),
             Entry::Remark(_) => {}
             Entry::Closed { streamed, counted } => self.closed = Some((streamed, counted)),
         }

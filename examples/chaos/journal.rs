@@ -37,6 +37,8 @@ pub(crate) enum Entry {
     Ended { id: u64, how: String },
     /// Its actor has a question of an incarnation of another node.
     Question { from: usize, uid: u64, id: u64 },
+    /// The last tell to a node has found no room, long after the last fault.
+    Stuck { to: usize },
     /// Something that only people read.
     Remark(String),
     /// The node has ended in order: so many dead letters came by the stream, so many were counted.
@@ -103,6 +105,7 @@ impl fmt::Display for Entry {
             Self::Asked { to, id } => write!(f, "asked {to} {id}"),
             Self::Ended { id, how } => write!(f, "ended {id} {how}"),
             Self::Question { from, uid, id } => write!(f, "question {from} {uid} {id}"),
+            Self::Stuck { to } => write!(f, "stuck {to}"),
             Self::Remark(text) => write!(f, "remark {text}"),
             Self::Closed { streamed, counted } => write!(f, "closed {streamed} {counted}"),
         }
@@ -140,6 +143,7 @@ impl FromStr for Entry {
             Some("question") => {
                 Self::Question { from: read(words)?, uid: read(words)?, id: read(words)? }
             }
+            Some("stuck") => Self::Stuck { to: read(words)? },
             Some("closed") => Self::Closed { streamed: read(words)?, counted: read(words)? },
             _ => return Err(Illegible),
         };

@@ -83,8 +83,10 @@ pub(crate) async fn run(role: Role) -> Result<ExitCode, Failure> {
 
 fn settings() -> Settings {
     let mut settings = Settings::local();
-    // Few enough that a stall fills it.
+    // Few enough that a stall fills the one, and a nap of the actor the other.
     settings.outbox.max_frames = 100;
+    settings.outbox.max_held_frames = 100;
+    settings.inbound.mailbox_capacity = 32;
     settings.observe.stream_capacity = 4_096;
     settings
 }

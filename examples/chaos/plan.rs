@@ -102,9 +102,10 @@ impl Plan {
         let is_clean = shape < 15;
         let faults = match shape {
             0..15 => vec![self.partition()],
-            15..35 => vec![self.fault(Span::Long)],
-            35..60 => vec![self.short_fault()],
-            _ => (0..self.rng.usize(2..=3)).map(|_| self.short_fault()).collect(),
+            15..30 => vec![self.fault(Span::Long)],
+            30..50 => vec![self.short_fault()],
+            50..88 => (0..self.rng.usize(2..=3)).map(|_| self.short_fault()).collect(),
+            _ => (0..self.rng.usize(4..=7)).map(|_| self.any_fault()).collect(),
         };
         let rest = match self.rng.u8(..10) {
             0..4 if !is_clean => Rest::Brief(self.millis(500, 4_000)),
@@ -121,6 +122,11 @@ impl Plan {
     fn short_fault(&mut self) -> Fault {
         let span = if self.rng.bool() { Span::Blink } else { Span::While };
         self.fault(span)
+    }
+
+    /// Draws a fault of a storm.
+    fn any_fault(&mut self) -> Fault {
+        if self.rng.u8(..3) == 0 { self.fault(Span::Long) } else { self.short_fault() }
     }
 
     fn fault(&mut self, span: Span) -> Fault {

@@ -161,6 +161,7 @@ impl Verdict {
             "reply" => came,
             "timeout" | "killed" => true,
             "wrong" | "hung" | "never" => false,
+            late if late.starts_with("last:") => false,
             failed => !came || MAY_BE_PROCESSED.contains(&failed),
         };
         if !is_fine {
@@ -170,6 +171,9 @@ impl Verdict {
     }
 
     fn judge_end(&mut self, sender: &Sender<'_>) {
+        for to in &sender.life.stuck {
+            self.broken.push(format!("{} to {to}: the last tell finds no room", sender.name));
+        }
         if let Some((streamed, counted)) = sender.life.closed {
             if streamed != counted {
                 let name = &sender.name;
@@ -316,5 +320,13 @@ mod tests {
     #[test]
     fn the_stream_of_dead_letters_and_their_count_are_compared() {
         assert_eq!(broken("born 7, closed 3 4", &[CLOSED]).len(), 1);
+    }
+
+    #[test]
+    fn at_last_everything_gets_through() {
+        let end =
+            |last: &str| broken(&format!("born 7, asked 1 5, {last}, {CLOSED}"), &[CLOSED]).len();
+        assert_eq!([end("ended 5 timeout"), end("ended 5 last:timeout")], [0, 1]);
+        assert_eq!(end("ended 5 timeout, stuck 1"), 1);
     }
 }

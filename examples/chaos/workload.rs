@@ -56,6 +56,13 @@ pub(crate) struct Workload {
     load: Load,
 }
 
+/// Says whether an ask is the last one to its node, which has to get its reply.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Yes,
+    No,
+}
+
 /// Shows how the workload does, and stops it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Load {
@@ -87,6 +94,10 @@ impl Actor<Note> for Reader {
     async fn receive(&mut self, note: Note, _: &mut Context) {
         let Note { from, uid, seq, .. } = note;
         self.0.note(&Entry::Got { from: from.into(), uid, seq });
+        // Now and then it is slow, so that its senders are held back.
+        if seq % NAP_EVERY == 0 {
+            tokio::time::sleep(NAP).await;
+        }
     }
 }
 
@@ -130,7 +141,7 @@ impl Workload {
         for tick in 0_u64.. {
             ticks.tick().await;
             if self.load.is_over.load(Ordering::Relaxed) {
-                return;
+                return self.part().await;
             }
             for _ in 0..TELLS_IN_A_TICK {
                 let to = self.another();
@@ -141,25 +152,50 @@ impl Workload {
                 (0..BURST).for_each(|_| self.tell(to));
             }
             if tick % ASK_EVERY == 0 {
-                self.ask();
+                let to = self.another();
+                self.ask(to, Last::No);
             }
         }
+    }
+
+    /// Tells and asks everybody a last time: no fault is in force any more, so all of it has to get through.
+    async fn part(mut self) {
+        let open = Arc::clone(&self.load.open_asks);
+        open.fetch_add(1, Ordering::Relaxed);
+        let own = self.own;
+        for to in (0..self.notes.len()).filter(|to| *to != own) {
+            self.ask(to, Last::Yes);
+            let note = self.note(to);
+            self.journal.note(&Entry::Told { to, seq: note.seq });
+            let sent = tokio::time::timeout(LAST_WAIT, self.notes[to].send(&note)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                let why = "Stuck".to_owned();
+                self.journal.note(&Entry::Refused { to, seq: note.seq, why });
+                self.journal.note(&Entry::Stuck { to });
+            }
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn another(&mut self) -> usize {
         (self.own + self.rng.usize(1..self.notes.len())) % self.notes.len()
     }
 
-    fn tell(&mut self, to: usize) {
-        let seq = self.seqs[to] + 1;
+    fn note(&mut self, to: usize) -> Note {
         let padding = "x".repeat(match self.rng.u8(..) {
             0..2 => LARGE,
             2..20 => 2_000,
             _ => 20,
         });
         let from = u8::try_from(self.own).unwrap_or(u8::MAX);
+        Note { from, uid: self.uid, seq: self.seqs[to] + 1, padding }
+    }
+
+    fn tell(&mut self, to: usize) {
+        let note = self.note(to);
+        let seq = note.seq;
         self.journal.note(&Entry::Told { to, seq });
-        match self.notes[to].tell(&Note { from, uid: self.uid, seq, padding }) {
+        match self.notes[to].tell(&note) {
             Ok(()) => self.seqs[to] = seq,
             Err(error) => {
                 self.journal.note(&Entry::Refused { to, seq, why: spell(&error).to_owned() });
@@ -167,10 +203,13 @@ impl Workload {
         }
     }
 
-    fn ask(&mut self) {
+    fn ask(&mut self, to: usize, last: Last) {
         self.last_id += 1;
-        let (to, id, uid) = (self.another(), self.last_id, self.uid);
-        let wait = Duration::from_millis(self.rng.u64(500..6_000));
+        let (id, uid) = (self.last_id, self.uid);
+        let wait = match last {
+            Last::Yes => LAST_WAIT,
+            Last::No => Duration::from_millis(self.rng.u64(500..6_000)),
+        };
         let from = u8::try_from(self.own).unwrap_or(u8::MAX);
         let (target, journal) = (self.questions[to].clone(), Arc::clone(&self.journal));
         let open = Arc::clone(&self.load.open_asks);
@@ -191,6 +230,8 @@ impl Workload {
                 Ok(Err(_)) => "wrong".to_owned(),
                 Err(_) => "hung".to_owned(),
             };
+            let is_late = last == Last::Yes && how != "reply";
+            let how = if is_late { format!("last:{how}") } else { how };
             journal.note(&Entry::Ended { id, how });
             open.fetch_sub(1, Ordering::Relaxed);
         });
@@ -215,5 +256,10 @@ const BURST_EVERY: u64 = 10;
 const ASK_EVERY: u64 = 2;
 /// More than one chunk, so that it goes through the bulk lane.
 const LARGE: usize = 100 * 1024;
+/// Of the numbers of each sender; a burst fills the mailbox meanwhile.
+const NAP_EVERY: u64 = 100;
+const NAP: Duration = Duration::from_millis(500);
+/// Far more than anything takes when no fault is in force.
+const LAST_WAIT: Duration = Duration::from_secs(20);
 /// Own time of the process beyond the deadline after which an ask hangs.
 const GRACE: Duration = Duration::from_secs(2);
