@@ -37,7 +37,7 @@ async fn who_leaves_while_others_are_parted_is_let_go_when_that_is_resolved() {
     assert_eq!(stage.ended(3).await, "Left");
     assert_eq!(stage.ended(4).await, "Stopped(Downed)");
     stage.all_up(&[0, 1, 2]).await;
-    for member in 0..3 {
+    for member in [0, 1, 2] {
         let (left, lost) = (stage.told(member, 3), stage.told(member, 4));
         assert!(left.contains(&"Exited".to_owned()) && !left.contains(&"Downed".to_owned()));
         assert!(lost.contains(&"Downed".to_owned()), "{} saw {lost:?}", NAMES[member]);

@@ -42,9 +42,13 @@ impl Actor {
         Ok(())
     }
 
-    /// Hears lines until it is so, from what it has said last on.
-    async fn hear_until(&mut self, is_so: impl Fn(&Self) -> bool) -> Result<(), ProcessError> {
+    /// Hears what it has said already, so that nothing old is taken for the present.
+    async fn catch_up(&mut self) {
         while self.hear(Duration::ZERO).await.is_ok() {}
+    }
+
+    /// Hears lines until it is so.
+    async fn hear_until(&mut self, is_so: impl Fn(&Self) -> bool) -> Result<(), ProcessError> {
         while !is_so(self) {
             self.hear(PATIENCE).await?;
         }
@@ -126,7 +130,14 @@ impl Stage {
         why.unwrap_or("for no reason").to_owned()
     }
 
-    /// Waits until a member sees what is wanted, and gives it.
+    /// Gives what a member sees at present.
+    pub(crate) async fn sees(&mut self, member: usize) -> String {
+        let actor = self.actor(member);
+        actor.catch_up().await;
+        actor.sees.clone()
+    }
+
+    /// Waits until a member sees what is wanted, for however short a time, and gives it.
     pub(crate) async fn until(
         &mut self,
         member: usize,
@@ -150,11 +161,12 @@ impl Stage {
         self.all_see(members, &rows.join(" ")).await
     }
 
-    /// Waits until these members see this, and all of them agree; gives their cluster and leader.
+    /// Waits until these members see this at present, and all of them agree; gives their cluster and leader.
     pub(crate) async fn all_see(&mut self, members: &[usize], rows: &str) -> String {
         let wanted = format!("{rows}; converged; ");
         let mut agreed = BTreeMap::new();
         for member in members {
+            self.actor(*member).catch_up().await;
             let sees = self.until(*member, &wanted, |sees| sees.starts_with(&wanted)).await;
             agreed.insert(sees, NAMES[*member]);
         }
