@@ -4,6 +4,8 @@
 
 #[path = "hostile/chunks.rs"]
 mod chunks;
+#[path = "hostile/codecs.rs"]
+mod codecs;
 #[path = "hostile/credit.rs"]
 mod credit;
 #[path = "hostile/descriptors.rs"]
