@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{
-    Breaking, Double, Doubled, LONG, Net, Note, Text, association, collector, on_both, until,
-    until_accounted, within,
+    Double, Doubled, LONG, Net, Note, Recorder, Text, Wrapped, association, collector, on_both,
+    until, until_accounted, within,
 };
 use tellwire::event::Reason;
 use tellwire::node::{
@@ -181,11 +181,11 @@ async fn many_senders_together_are_held_to_the_documented_sum() {
 async fn broken_links_take_no_credit_along() {
     on_both(async |net| {
         let ada = net.builder().settings(small(32, 50)).start().await.unwrap();
-        let breaking = Breaking::over(&net);
+        let (transport, wires) = Wrapped::breaking(&net);
         let mut settings = small(32, 50);
         settings.association.backoff_min = Duration::from_millis(1);
         settings.association.backoff_max = Duration::from_millis(5);
-        let bob = net.builder_over(breaking.clone()).settings(settings).start().await.unwrap();
+        let bob = net.builder_over(transport).settings(settings).start().await.unwrap();
         let (mailbox, mut inbox) = bounded::<Note>(8);
         let slow = bob.resolve(ada.register("/user/slow", mailbox).unwrap()).unwrap();
         let sender = slow.clone();
@@ -198,7 +198,7 @@ async fn broken_links_take_no_credit_along() {
                 last = Some(delivery.message.seq);
                 taken += 1;
             }
-            breaking.break_links();
+            wires.break_links();
             until("another link", || association(&bob, &ada.address()).activations > round).await;
         }
         let rest = async {
@@ -403,35 +403,6 @@ async fn types_of_one_actor_keep_their_order_through_a_full_mailbox() {
         assert_eq!(seen.take(3000).await, (0..3000).collect::<Vec<u64>>());
     })
     .await;
-}
-
-enum Either {
-    Note(Note),
-    Text(Text),
-}
-
-impl From<Note> for Either {
-    fn from(note: Note) -> Self {
-        Self::Note(note)
-    }
-}
-
-impl From<Text> for Either {
-    fn from(text: Text) -> Self {
-        Self::Text(text)
-    }
-}
-
-struct Recorder(Box<dyn Fn(u64) + Send + Sync>);
-
-impl Actor<Either> for Recorder {
-    async fn receive(&mut self, message: Either, _: &mut Context) {
-        tokio::task::yield_now().await;
-        self.0(match message {
-            Either::Note(note) => note.seq,
-            Either::Text(Text(seq)) => seq.parse().unwrap(),
-        });
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

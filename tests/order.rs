@@ -6,9 +6,11 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Double, Net, Note, Text, association, collector, on_both, until, until_accounted};
+use common::{
+    Double, Net, Note, Recorder, Text, Wrapped, association, collector, on_both, until,
+    until_accounted,
+};
 use tellwire::Node;
-use tellwire::node::{Actor, Context};
 use tokio::sync::Barrier;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,8 +69,8 @@ async fn tells_told_before_the_handshake_arrive_first_and_in_order() {
 async fn tasks_racing_for_the_first_tell_dial_once() {
     on_both(async |net| {
         let ada = net.node().await;
-        let dialler = net.counting();
-        let bob = net.builder_over(dialler.clone()).start().await.unwrap();
+        let (dialler, dials) = Wrapped::counting(&net);
+        let bob = net.builder_over(dialler).start().await.unwrap();
         let (mailbox, mut notes) = collector::<Note>();
         let path = ada.register("/user/notes", mailbox).unwrap();
         let start = Arc::new(Barrier::new(RACERS));
@@ -82,7 +84,7 @@ async fn tasks_racing_for_the_first_tell_dial_once() {
         let mut seen: Vec<u32> = notes.take(RACERS).await.iter().map(|note| note.from).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..u32::try_from(RACERS).unwrap()).collect::<Vec<_>>());
-        assert_eq!(dialler.dials(), 1);
+        assert_eq!(dials.load(Ordering::SeqCst), 1);
         assert_eq!(bob.associations().len(), 1);
     })
     .await;
@@ -91,9 +93,10 @@ async fn tasks_racing_for_the_first_tell_dial_once() {
 #[tokio::test]
 async fn both_directions_use_the_one_link() {
     on_both(async |net| {
-        let (here, there) = (net.counting(), net.counting());
-        let ada = net.builder_over(here.clone()).start().await.unwrap();
-        let bob = net.builder_over(there.clone()).start().await.unwrap();
+        let ((here, from_ada), (there, from_bob)) =
+            (Wrapped::counting(&net), Wrapped::counting(&net));
+        let ada = net.builder_over(here).start().await.unwrap();
+        let bob = net.builder_over(there).start().await.unwrap();
         let (mailbox, mut at_ada) = collector::<Note>();
         let to_ada = bob.resolve(ada.register("/user/notes", mailbox).unwrap()).unwrap();
         let (mailbox, mut at_bob) = collector::<Note>();
@@ -108,7 +111,8 @@ async fn both_directions_use_the_one_link() {
             let seen: Vec<u64> = notes.take(500).await.iter().map(|note| note.seq).collect();
             assert_eq!(seen, (0..500).collect::<Vec<_>>());
         }
-        assert_eq!((there.dials(), here.dials()), (1, 0));
+        let dials = [from_bob, from_ada].map(|dials| dials.load(Ordering::SeqCst));
+        assert_eq!(dials, [1, 0]);
     })
     .await;
 }
@@ -155,35 +159,6 @@ async fn the_first_tells_over_many_fresh_links_are_never_lost() {
         assert_eq!(ada.stats().fenced_links, 0);
     })
     .await;
-}
-
-enum Either {
-    Note(Note),
-    Text(Text),
-}
-
-impl From<Note> for Either {
-    fn from(note: Note) -> Self {
-        Self::Note(note)
-    }
-}
-
-impl From<Text> for Either {
-    fn from(text: Text) -> Self {
-        Self::Text(text)
-    }
-}
-
-/// Records the numbers of both types.
-struct Recorder(Box<dyn Fn(u64) + Send + Sync>);
-
-impl Actor<Either> for Recorder {
-    async fn receive(&mut self, message: Either, _: &mut Context) {
-        self.0(match message {
-            Either::Note(note) => note.seq,
-            Either::Text(Text(seq)) => seq.parse().unwrap(),
-        });
-    }
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{
-    Double, Doubled, LONG, Note, association, collector, letter, on_both, until, until_accounted,
+    Double, Doubled, LONG, Note, Wrapped, association, collector, letter, on_both, until,
+    until_accounted,
 };
 use tellwire::address::UniqueAddress;
 use tellwire::codec::CodecRegistry;
@@ -151,8 +152,8 @@ async fn gossip_and_tells_share_one_association_and_keep_flowing() {
     on_both(async |net| {
         let (hear, mut rumours) = collector();
         let ada = net.builder().gossip(Ear(hear)).start().await.unwrap();
-        let dialler = net.counting();
-        let bob = net.builder_over(dialler.clone()).start().await.unwrap();
+        let (dialler, dials) = Wrapped::counting(&net);
+        let bob = net.builder_over(dialler).start().await.unwrap();
         let received = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&received);
         let count = move |_: Note| {
@@ -172,7 +173,7 @@ async fn gossip_and_tells_share_one_association_and_keep_flowing() {
         telling.await.unwrap();
         until("the tells", || received.load(Ordering::SeqCst) == 20_000).await;
         assert_eq!(ada.stats().gossip_received, 200);
-        assert_eq!(dialler.dials(), 1);
+        assert_eq!(dials.load(Ordering::SeqCst), 1);
         assert_eq!((ada.associations().len(), bob.associations().len()), (1, 1));
     })
     .await;

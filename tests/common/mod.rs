@@ -1,30 +1,28 @@
 //! Starts nodes on either transport, and waits for what a test expects, always under a deadline.
 #![allow(dead_code, reason = "each test binary uses its part of this file")]
 
-mod breaking;
+mod either;
+mod wrapped;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tellwire::address::{Address, Endpoint};
+use tellwire::address::Address;
 use tellwire::event::{DeadLetter, NodeEvent};
 use tellwire::node::{
     AssociationSnapshot, DeadLetterStream, EventStream, NodeBuilder, Observed, StartError,
 };
-use tellwire::transport::{
-    InProcessNetwork, Link, Listener, Privacy, TcpTransport, Transport, TransportError,
-};
+use tellwire::transport::{InProcessNetwork, Transport, TransportError};
 use tellwire::{Node, Settings};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 #[allow(unused_imports, reason = "each test binary uses its part of this file")]
-pub(crate) use breaking::Breaking;
+pub(crate) use either::Recorder;
+#[allow(unused_imports, reason = "each test binary uses its part of this file")]
+pub(crate) use wrapped::Wrapped;
 
 /// A message with its place in its sender's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,15 +134,6 @@ impl Net {
         }
     }
 
-    /// Gives this network wrapped in something that counts its dials.
-    pub(crate) fn counting(&self) -> Counting {
-        let inner: Arc<dyn Transport> = match self {
-            Self::Tcp => Arc::new(TcpTransport::new()),
-            Self::Mem(network) => Arc::new(network.clone()),
-        };
-        Counting { inner, dials: Arc::default() }
-    }
-
     /// Begins a node at a free port that uses the given transport.
     pub(crate) fn builder_over(&self, transport: impl Transport) -> NodeBuilder {
         let endpoint = match self {
@@ -167,39 +156,6 @@ impl Nobody {
     /// Gives the path of an actor that is not there.
     pub(crate) fn path(&self, local: &str) -> String {
         format!("{}{local}", self.address)
-    }
-}
-
-/// Counts how often a transport was asked for a link.
-#[derive(Debug, Clone)]
-pub(crate) struct Counting {
-    inner: Arc<dyn Transport>,
-    dials: Arc<AtomicUsize>,
-}
-
-impl Counting {
-    pub(crate) fn dials(&self) -> usize {
-        self.dials.load(Ordering::SeqCst)
-    }
-}
-
-#[async_trait]
-impl Transport for Counting {
-    fn scheme(&self) -> &'static str {
-        self.inner.scheme()
-    }
-
-    fn privacy(&self) -> Privacy {
-        self.inner.privacy()
-    }
-
-    async fn listen(&self, at: &Endpoint) -> Result<Box<dyn Listener>, TransportError> {
-        self.inner.listen(at).await
-    }
-
-    async fn dial(&self, to: &Address) -> Result<Link, TransportError> {
-        self.dials.fetch_add(1, Ordering::SeqCst);
-        self.inner.dial(to).await
     }
 }
 
