@@ -4,10 +4,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tellwire::testkit::FaultProxy;
 use tellwire::testkit::barrier::{
     BarrierError, Command, Controller, ControllerSettings, Participant,
 };
+use tellwire::testkit::{FaultProxy, eventually};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
@@ -79,7 +79,7 @@ async fn a_node_that_dies_counts_no_more_until_it_is_back() {
     assert_eq!(a.hear().await, "3 stored");
     drop(a);
     let mut b = join(&controller, "b").await;
-    soon(gone(&controller, "a")).await;
+    gone(&controller, "a").await;
     let (arrived, missing) = timed_out(soon(b.barrier("up", SHORT)).await);
     assert_eq!((arrived.as_str(), missing.as_str()), ("b", "a"));
     let mut a = join(&controller, "a").await;
@@ -186,7 +186,7 @@ async fn garbage_ends_the_link_that_brings_it_and_no_other() {
         let told = a.hear().await;
         assert!(told.starts_with("0 malformed "), "{told:?} for {garbage:?}");
         assert_eq!(a.hear().await, "", "the link ends");
-        soon(gone(&controller, "a")).await;
+        gone(&controller, "a").await;
     }
     let mut early = Spoken::connect(&controller).await;
     early.say("1 barrier up 5").await;
@@ -219,6 +219,19 @@ async fn every_table_has_a_bound() {
 }
 
 #[tokio::test]
+async fn other_machines_may_join_where_the_controller_is_told_to_listen() {
+    let mut settings = ControllerSettings::default();
+    settings.listen.set_ip([0, 0, 0, 0].into());
+    let controller = Controller::start_with(["a"], settings).await.unwrap();
+    assert!(controller.address().ip().is_unspecified());
+    let port = controller.address().port();
+    let mut a = soon(Participant::join(([127, 0, 0, 1], port).into(), "a")).await.unwrap();
+    soon(a.barrier("up", LONG)).await.unwrap();
+    let usual = Controller::start(["a"]).await.unwrap();
+    assert!(usual.address().ip().is_loopback());
+}
+
+#[tokio::test]
 async fn commands_reach_the_node_and_its_proxy() {
     let controller = Controller::start(["a"]).await.unwrap();
     let absent = controller.command("a", Command::Exit);
@@ -232,10 +245,8 @@ async fn commands_reach_the_node_and_its_proxy() {
     let mut near = TcpStream::connect(proxy.address()).await.unwrap();
     let (mut far, _) = soon(target.accept()).await.unwrap();
     controller.command("a", Command::Blackhole).unwrap();
-    soon(async {
-        while !format!("{:?}", proxy.handle()).contains("is_stalled: true") {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    eventually("the proxy stalls", LONG, || {
+        format!("{:?}", proxy.handle()).contains("is_stalled: true")
     })
     .await;
     near.write_all(b"held").await.unwrap();
@@ -247,13 +258,15 @@ async fn commands_reach_the_node_and_its_proxy() {
 
 #[tokio::test]
 async fn a_controller_that_ends_ends_every_wait_at_once() {
-    let controller = Controller::start(["a", "b"]).await.unwrap();
+    let controller = Controller::start(["a", "b", "c"]).await.unwrap();
     let address = controller.address();
     let mut a = join(&controller, "a").await;
     let waiting = tokio::spawn(async move { a.barrier("up", LONG).await });
-    // Let it arrive; were it late, it would find nobody.
-    tokio::time::sleep(SHORT).await;
+    let mut c = Spoken::join(&controller, "c").await;
+    c.say("2 barrier up 60000\n3 put key value").await;
+    assert_eq!(c.hear().await, "3 stored", "so it waits at the barrier");
     controller.shutdown();
+    assert_eq!(c.hear().await, "");
     assert!(matches!(soon(waiting).await.unwrap(), Err(BarrierError::ControllerDown)));
     let late = soon(Participant::join(address, "b")).await;
     assert!(matches!(late, Err(BarrierError::ControllerDown)));
@@ -300,12 +313,8 @@ fn a_dropped_controller_leaves_no_task_behind() {
         a.say("2 barrier up 60000").await;
         drop(controller);
         assert_eq!(a.hear().await, "");
-        soon(async {
-            while Handle::current().metrics().num_alive_tasks() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
+        let is_over = || Handle::current().metrics().num_alive_tasks() == 0;
+        eventually("every task has ended", LONG, is_over).await;
     });
 }
 
@@ -344,9 +353,7 @@ async fn join(controller: &Controller, name: &str) -> Participant {
 }
 
 async fn gone(controller: &Controller, name: &str) {
-    while controller.present().contains(name) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it is gone", LONG, || !controller.present().contains(name)).await;
 }
 
 /// Gives who arrived and who was missing.

@@ -22,6 +22,9 @@ use super::protocol::{Command, Numbered, Reply, Request, is_value, is_word};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ControllerSettings {
+    /// Where to listen. Default a free port of the loopback; another address lets other machines join, and whoever can
+    /// reach it, for nobody has to prove who he is.
+    pub listen: SocketAddr,
     /// Nodes that may be expected. Default 256.
     pub max_nodes: usize,
     /// Links that may be open; more are closed at once. Default 1 024.
@@ -41,6 +44,7 @@ pub struct ControllerSettings {
 impl Default for ControllerSettings {
     fn default() -> Self {
         Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
             max_nodes: 256,
             max_links: 1_024,
             max_line: 4_096,
@@ -99,7 +103,7 @@ impl Controller {
         Self::start_with(names, ControllerSettings::default()).await
     }
 
-    /// Starts a controller with bounds of your own.
+    /// Starts a controller with an address and bounds of your own.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -116,7 +120,7 @@ impl Controller {
         if distinct.len() != nodes || !(1..=settings.max_nodes).contains(&nodes) {
             return Err(BarrierError::Nodes { nodes });
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let meeting = Meeting::new(distinct, settings.max_labels, settings.max_values);
         let meeting = watch::Sender::new(meeting);
