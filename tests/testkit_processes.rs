@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tellwire::testkit::FaultProxy;
 use tellwire::testkit::barrier::{BarrierError, Command, Controller};
 use tellwire::testkit::processes::{self, Process, ProcessError};
+use tellwire::testkit::{FaultProxy, eventually};
 use tellwire::{Node, Settings};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -204,12 +204,7 @@ async fn a_process_ends_when_its_parent_is_gone() {
     controller.joined(LONG).await.unwrap();
     parent.kill().await.unwrap();
     drop(parent);
-    let gone = async {
-        while !controller.present().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, gone).await.unwrap();
+    eventually("its child is gone", LONG, || controller.present().is_empty()).await;
 }
 
 /// Is the process that the test above starts.

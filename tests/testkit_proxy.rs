@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-use tellwire::testkit::FaultProxy;
 use tellwire::testkit::proxy::{Cut, Detours, Direction, Drip, Flow, Mesh};
+use tellwire::testkit::{FaultProxy, eventually};
 use tellwire::{Node, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ async fn without_faults_bytes_pass_both_ways_to_their_end() {
     far.write_all(b"answer").await.unwrap();
     far.shutdown().await.unwrap();
     assert_eq!(soon(rest(&mut near)).await, b"answer");
-    soon(until(|| proxy.handle().links() == 0)).await;
+    eventually("no link is left", PATIENCE, || proxy.handle().links() == 0).await;
 }
 
 #[tokio::test]
@@ -152,7 +152,8 @@ fn a_dropped_proxy_ends_its_links_and_tasks() {
         proxy.handle().blackhole();
         drop(proxy);
         assert!(soon(near.read(&mut [0])).await.is_err());
-        soon(until(|| Handle::current().metrics().num_alive_tasks() == 0)).await;
+        let is_over = || Handle::current().metrics().num_alive_tasks() == 0;
+        eventually("every task has ended", PATIENCE, is_over).await;
         assert!(TcpStream::connect(address).await.is_err());
         handle.pass();
         assert_eq!(handle.links(), 0);
@@ -283,15 +284,10 @@ async fn is_refused(proxy: &FaultProxy) {
     assert!(soon(refused).await, "the link was not refused");
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it happens in time")
+    tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 
 /// A time that is over soon, for what may have been lost.
 const SHORT: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(30);
