@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tellwire::testkit::network::invariants::{self, Accounted, InOrder, OneLink, Step};
+use tellwire::testkit::network::invariants::{self, Accounted, InOrder, Look, OneLink, Step};
 use tellwire::testkit::network::{Conditions, NetworkBuilder};
 use tellwire::testkit::{Network, eventually};
 use tellwire::{Node, Settings};
@@ -111,6 +111,14 @@ async fn a_broken_invariant_that_nobody_asked_for_fails_the_test() {
     let asked = builder().start().await.unwrap();
     assert!(asked.verify().is_err());
     drop(asked);
+    let late = |look: &Look<'_>| match look.nodes().count() {
+        0 => Err("nobody is left".to_owned()),
+        _ => Ok(()),
+    };
+    let asked_before = Network::builder(1).invariant_that("late", late).start().await.unwrap();
+    assert_eq!(asked_before.verify(), Ok(()));
+    asked_before.crash(0).await.unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(asked_before))).is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,8 @@ pub(super) struct Watch {
 #[derive(Debug, Default)]
 struct Found {
     broken: Option<Broken>,
-    is_reported: bool,
+    /// Whether the test has asked since.
+    is_told: bool,
 }
 
 /// Remembers what crashed nodes had counted.
@@ -51,38 +52,36 @@ impl Watch {
     pub(super) fn step(&self, step: Step) {
         let is_over = self.is_idle || self.found().broken.is_some();
         if let (false, Ok(mut invariants)) = (is_over, self.invariants.try_lock()) {
-            let broken = self.look(&mut invariants, step, |invariant, look| invariant.check(look));
-            self.found().broken = broken;
+            self.check(&mut invariants, step);
         }
     }
 
     /// Looks once more, whoever else looks, and gives what was found first.
     pub(super) fn last(&self) -> Result<(), Broken> {
-        self.report()?;
-        let broken =
-            self.look(&mut self.invariants(), Step::Fault, |invariant, look| invariant.check(look));
-        broken.map_or(Ok(()), Err)
-    }
-
-    /// Looks whether everything has come to its end, and gives what was found first.
-    pub(super) fn end(&self) -> Result<(), Broken> {
-        self.report()?;
-        let broken = self
-            .look(&mut self.invariants(), Step::Fault, |invariant, look| invariant.check_end(look));
-        broken.map_or(Ok(()), Err)
-    }
-
-    /// Gives what was found first.
-    fn report(&self) -> Result<(), Broken> {
+        self.check(&mut self.invariants(), Step::Fault);
         let mut found = self.found();
-        found.is_reported = true;
+        found.is_told = found.broken.is_some();
         found.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Looks whether everything has come to its end; it may yet, so what is found is not kept.
+    pub(super) fn end(&self) -> Result<(), Broken> {
+        let end = |invariant: &mut dyn Invariant, look: &Look<'_>| invariant.check_end(look);
+        self.look(&mut self.invariants(), Step::Fault, end).map_or(Ok(()), Err)
     }
 
     /// Gives what was found, if nobody has been told.
     pub(super) fn untold(&self) -> Option<Broken> {
         let found = self.found();
-        found.broken.clone().filter(|_| !found.is_reported)
+        found.broken.clone().filter(|_| !found.is_told)
+    }
+
+    /// Looks, and keeps what is found first.
+    fn check(&self, invariants: &mut [Box<dyn Invariant>], step: Step) {
+        let check = |invariant: &mut dyn Invariant, look: &Look<'_>| invariant.check(look);
+        if let Some(broken) = self.look(invariants, step, check) {
+            self.found().broken.get_or_insert(broken);
+        }
     }
 
     fn look(
