@@ -14,6 +14,7 @@
 //!    |--- Goodbye ---------------------->|
 //!    |<-- Goodbye ----------------------|
 //! ```
+//! Hello and Welcome carry a check sum of who their sender is; see `signed`.
 //! When the acceptor has the smaller address, its Activate follows its Welcome in the same write. An acceptor that
 //! knew another incarnation sends a Ping after its Welcome; the Pong or the Activate proves that the dialler lives.
 
@@ -28,6 +29,7 @@ use crate::event::Reason;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     /// The dialling node.
+    #[serde(with = "super::signed")]
     pub(crate) from: UniqueAddress,
     /// The address that was dialled: the acceptor refuses a call for somebody else.
     pub(crate) to: Address,
@@ -46,6 +48,7 @@ pub(crate) struct Welcome {
     /// The version of the wire both speak.
     pub(crate) version: u8,
     /// The accepting node.
+    #[serde(with = "super::signed")]
     pub(crate) from: UniqueAddress,
     /// What the acceptor accepts.
     pub(crate) limits: Limits,
@@ -403,11 +406,13 @@ mod tests {
     // Numbers up to 250 are one byte; 251, 252 and 253 announce two, four and eight, little-endian.
     const ADA: &[u8] = b"\x11mem://A@h.test:10";
     const BOB: &[u8] = b"\x11mem://B@h.test:20";
+    /// Of ada with the uid 7.
+    const CHECK_SUM: &[u8] = &[252, 0x39, 0xaf, 0x09, 0xb1];
     const LIMITS_AND_REGISTRY: &[u8] = &[251, 0x00, 0x04, 252, 0xef, 0xbe, 0xad, 0xde];
 
     #[test]
     fn the_bytes_of_a_hello_are_frozen() {
-        let own = [ADA, &[7], BOB, LIMITS_AND_REGISTRY].concat();
+        let own = [ADA, &[7], CHECK_SUM, BOB, LIMITS_AND_REGISTRY].concat();
         assert_golden(&identity().hello(bob(), None), &[&own[..], &[0]].concat());
         let seen = Some(Seen { uid: Uid::new(3), generation: 300 });
         let tail = [1, 3, 251, 0x2c, 0x01];
@@ -417,7 +422,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_welcome_are_frozen() {
         let welcome = ControlPdu::Welcome(identity().welcome());
-        assert_golden(&welcome, &[&[0, 1], ADA, &[7], LIMITS_AND_REGISTRY].concat());
+        assert_golden(&welcome, &[&[0, 1], ADA, &[7], CHECK_SUM, LIMITS_AND_REGISTRY].concat());
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod handshake;
 mod lifetime;
 mod liveness;
 mod quarantine;
+mod signed;
 mod state;
 
 use std::collections::VecDeque;

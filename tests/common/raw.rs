@@ -18,13 +18,29 @@ use tellwire::{Address, Node};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Mirrors the name of one incarnation.
+/// Mirrors the name of one incarnation, which goes over the wire with a check sum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(String, u64, u32)", from = "(String, u64, u32)")]
 pub(crate) struct Unique {
     /// Where it is.
     pub(crate) address: String,
     /// Which one it is.
     pub(crate) uid: u64,
+}
+
+impl From<Unique> for (String, u64, u32) {
+    fn from(Unique { address, uid }: Unique) -> Self {
+        let bytes = address.bytes().chain(uid.to_be_bytes());
+        let add = |sum: u32, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let sum = bytes.fold(0x811c_9dc5, add);
+        (address, uid, sum)
+    }
+}
+
+impl From<(String, u64, u32)> for Unique {
+    fn from((address, uid, _): (String, u64, u32)) -> Self {
+        Self { address, uid }
+    }
 }
 
 /// Mirrors the body of a HELLO behind its prefix.

@@ -137,8 +137,15 @@ pub(super) fn hello(from: &str) -> Vec<u8> {
     HelloPrefix { min_version: 1, max_version: 1 }.encode(&mut body);
     let seen: Option<(u64, u64)> = None;
     let to = "mem://Fuzz@node:5";
-    body.extend(spelt(&((from.to_owned(), 7_u64), to.to_owned(), 1_u32 << 20, 0_u64, seen)));
+    let who = (from.to_owned(), 7_u64, check_sum(from, 7));
+    body.extend(spelt(&(who, to.to_owned(), 1_u32 << 20, 0_u64, seen)));
     frame(FrameKind::HELLO, &body)
+}
+
+/// Sums an address and a uid up, as the handshake does.
+fn check_sum(address: &str, uid: u64) -> u32 {
+    let bytes = address.bytes().chain(uid.to_be_bytes());
+    bytes.fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Spells a frame.

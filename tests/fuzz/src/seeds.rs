@@ -222,7 +222,7 @@ const LETTER: &str = "bincode:fuzz.v1.Letter";
 
 /// A control PDU of each kind, as frozen by the golden bytes of the library.
 const CONTROL: &[&[u8]] = &[
-    b"\x00\x01\x11mem://Fuzz@node:5\x07\xfc\x00\x00\x10\x00\x00",
+    b"\x00\x01\x11mem://Fuzz@node:5\x07\xfc\x11\x99\xa3\x75\xfc\x00\x00\x10\x00\x00",
     b"\x01\x00\x02\x03",
     b"\x01\x01\x01A",
     b"\x01\x02\x11mem://Fuzz@node:5",
