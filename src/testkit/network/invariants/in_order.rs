@@ -27,7 +27,9 @@ use crate::node::{Delivery, Mailbox, Refused, Room};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let order = InOrder::new();
-/// let network = Network::builder(2).seed(7).jitter(std::time::Duration::from_millis(50)).invariant(order.clone()).start().await?;
+/// let jitter = std::time::Duration::from_millis(50);
+/// let network =
+///     Network::builder(2).seed(7).jitter(jitter).invariant(order.clone()).start().await?;
 /// let (outbox, mut inbox) = mpsc::channel::<Count>(16);
 /// let mailbox = order.around("/user/counter", outbox, |count: &Count| (count.from, count.number));
 /// let path = network.node(0)?.register("/user/counter", mailbox)?;
