@@ -24,6 +24,22 @@ fn the_leader_leaves_and_another_takes_over() {
 }
 
 #[test]
+fn the_leader_leaves_although_another_has_crashed() {
+    check("the_leader_leaves_although_another_has_crashed", |cluster| {
+        let nodes = draw(cluster, 4..=7);
+        formed(cluster, nodes)?;
+        cluster.crash(nodes);
+        wait(cluster, 0..=10_000)?;
+        cluster.leave(2, 1);
+        let has_left = |cluster: &SimCluster| cluster.stop_cause(1) == Some(StopCause::Left);
+        cluster.run_until("the leader has left", secs(90), has_left)?;
+        agreed(cluster, secs(60))?;
+        let rest: Vec<_> = (2..nodes).collect();
+        cluster.require("all others are there", running(cluster) == rest)
+    });
+}
+
+#[test]
 fn several_leave_at_once() {
     check("several_leave_at_once", |cluster| {
         formed(cluster, 6)?;

@@ -297,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_not_an_up_leader_leaves_the_decision_to_it() {
-        for other in ["b a c | d", "a:joining b c | d", "a:leaving b c | d"] {
+    fn a_node_that_does_not_lead_or_has_not_come_up_leaves_the_decision_to_others() {
+        for other in ["b a c | d", "a:joining b c | d", "a:exiting b c | d"] {
             let mut scene = Scene::new(other);
             scene.led_by("a");
             assert_eq!(scene.after(20_000), None, "{other}");
         }
-        let mut scene = Scene::new("a:weakly b c | d");
-        scene.led_by("a");
-        assert_eq!(
-            scene.after(20_000),
-            Some((Decision::DownUnreachable, Cause::Stable, "d".into()))
-        );
+        for leader in ["a:weakly b c | d", "a:leaving b c e | d"] {
+            let mut scene = Scene::new(leader);
+            scene.led_by("a");
+            let expected = Some((Decision::DownUnreachable, Cause::Stable, "d".into()));
+            assert_eq!(scene.after(20_000), expected, "{leader}");
+        }
     }
 
     #[test]

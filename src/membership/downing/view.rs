@@ -202,10 +202,15 @@ impl View {
         self.downable().any(|member| self.unreachable.contains(member))
     }
 
-    /// Says whether this node acts for all that it can reach: it is their leader, and Up or WeaklyUp.
+    /// Says whether this node acts for all that it can reach: it is their leader, and WeaklyUp, Up or Leaving.
+    ///
+    /// One that leaves acts as well: it stays the leader until all agree that it goes, which they cannot while a member
+    /// is unreachable.
     #[must_use]
     pub fn is_responsible(&self) -> bool {
-        let may_act = matches!(self.status(&self.own), Some(ViewStatus::Up | ViewStatus::WeaklyUp));
+        let may_act = self
+            .status(&self.own)
+            .is_some_and(|status| status.is_counted() || status == ViewStatus::WeaklyUp);
         may_act && self.leader.as_ref() == Some(&self.own)
     }
 
