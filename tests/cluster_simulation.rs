@@ -5,9 +5,42 @@
 //! | run as CI does | `cargo test --all-features --test cluster_simulation` |
 //! | run more of each scenario | `TELLWIRE_SEEDS=5000 cargo test --all-features --test cluster_simulation` |
 //! | replay a failure | `TELLWIRE_SEED=17 cargo test --all-features --test cluster_simulation NAME` |
+//!
+//! # Which test shows what
+//!
+//! | what happens | test |
+//! |---|---|
+//! | nodes join in any order, and all at once | `joining::nodes_join_in_any_order`, `nodes_join_all_at_once` |
+//! | the first seed comes late, or restarts | `joining::the_first_seed_comes_late`, `the_first_seed_restarts_into_what_is_there` |
+//! | a seed restarts while it is parted from the rest | `islands::a_seed_that_restarts_cut_off_makes_an_island_that_is_reported` |
+//! | quick restarts with other roles | `joining::quick_restarts_change_roles` |
+//! | a crash, several, five of six at once | `crashes::a_crashed_member_…`, `several_crash_…`, `when_five_of_six_crash_…` |
+//! | a partition that heals, or is resolved on both sides | `partitions::a_partition_that_heals_…`, `of_two_sides_…`, `of_three_sides_…` |
+//! | indirectly connected nodes, ways cut in one direction | `partitions::nodes_that_cannot_reach_each_other_both_go`, `a_node_that_…` |
+//! | the leader leaves, also while a member has crashed | `leaving::the_leader_leaves_…` |
+//! | a member leaves while the cluster is parted | `leaving::a_member_leaves_while_the_cluster_is_parted` |
+//! | a joiner while a member is unreachable | `joining::a_joiner_is_weakly_up_while_a_member_is_unreachable` |
+//! | two clusters told to join each other | `islands::two_clusters_told_to_join_each_other_stay_two` |
+//! | an hour of 5 % loss, 200 ms jitter and pauses of 2 s | `clocks::nobody_is_removed_in_an_hour_of_loss_jitter_and_pauses` |
+//! | anything, in any order, and again with the same seed | `chaos` |
+//!
+//! | bad input | test |
+//! |---|---|
+//! | gossip of a node that is no member, or in another's name | `hostile::gossip_of_a_stranger_is_ignored`, `a_pdu_in_the_name_of_another_is_ignored` |
+//! | of an old incarnation | `hostile::gossip_of_an_earlier_incarnation_is_ignored` |
+//! | for another cluster | `hostile::gossip_of_another_cluster_is_ignored` |
+//! | with more members than the cap | `hostile::gossip_with_too_many_members_is_refused` |
+//! | with statuses going backwards | `hostile::statuses_that_go_backwards_are_corrected` |
+//! | with the receiver's incarnation declared dead | `hostile::a_tombstone_of_the_receiver_is_refused`, and Down in those of strangers |
+//! | a member that accuses all others | `hostile::a_member_that_accuses_all_others_goes_alone` |
+//! | PDUs cut short, garbled or oversized | `hostile::pdus_cut_short_or_too_long_are_ignored` |
+//! | paused processes: one, all, until it was removed | `crashes::short_pauses_…`, `a_pause_of_all_…`, `clocks::a_member_paused_…` |
+//! | wall clocks that differ; monotonic ones jump by pauses only | `clocks::wall_clocks_that_are_years_apart_do_no_harm` |
 
 #[path = "cluster_simulation/chaos.rs"]
 mod chaos;
+#[path = "cluster_simulation/clocks.rs"]
+mod clocks;
 #[path = "cluster_simulation/crashes.rs"]
 mod crashes;
 #[path = "cluster_simulation/hostile.rs"]
@@ -110,5 +143,5 @@ fn index(number: u64, length: u64) -> usize {
     usize::try_from(number % length).unwrap_or_default()
 }
 
-/// Seeds of each of the 24 scenarios; with those of the hostile ones more than 2 000 runs.
+/// Seeds of each of the 27 scenarios; with those of the hostile ones more than 2 000 runs.
 const SEEDS: u64 = 80;

@@ -100,15 +100,18 @@ pub struct Start {
     pub settings: ClusterSettings,
     /// How it decides that unreachable members are gone.
     pub strategy: Box<dyn DowningStrategy>,
+    /// What its wall clock says when the run begins, since 1970; tombstones are dated by it.
+    pub wall_clock: Duration,
 }
 
 impl Default for Start {
-    /// Gives all defaults, and the strategy that keeps the majority.
+    /// Gives all defaults, the strategy that keeps the majority, and one wall clock for all.
     fn default() -> Self {
         Self {
             profile: Profile::default(),
             settings: ClusterSettings::default(),
             strategy: Box::new(KeepMajority::new()),
+            wall_clock: WALL_CLOCK,
         }
     }
 }
@@ -131,4 +134,13 @@ impl Start {
     pub fn with_strategy(self, strategy: impl DowningStrategy + 'static) -> Self {
         Self { strategy: Box::new(strategy), ..self }
     }
+
+    /// Returns the same with this wall clock.
+    #[must_use]
+    pub fn with_wall_clock(self, wall_clock: Duration) -> Self {
+        Self { wall_clock, ..self }
+    }
 }
+
+/// Some day of 2023.
+const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);

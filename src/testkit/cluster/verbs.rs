@@ -1,7 +1,6 @@
 //! Lets a scenario act on a simulated cluster: on its nodes and on its network.
 
 use std::mem;
-use std::time::Duration;
 
 use super::process::{Load, Process};
 use super::{SimCluster, Start, Tamper, address};
@@ -22,7 +21,7 @@ impl SimCluster {
         self.crash(node);
         let own = UniqueAddress::new(address(node), Uid::new(self.rng.u64(..)));
         self.disturb(format_args!("node {node} starts as {}", own.uid()));
-        let wall = RemovalTime::since_1970(STARTED + self.elapsed());
+        let wall = RemovalTime::since_1970(start.wall_clock + self.elapsed());
         let setup = Setup {
             own: own.clone(),
             profile: start.profile,
@@ -194,6 +193,3 @@ impl SimCluster {
         paused.into_iter().for_each(|node| self.resume(node));
     }
 }
-
-/// Wall time of the beginning, for tombstones.
-const STARTED: Duration = Duration::from_secs(1_700_000_000);

@@ -162,3 +162,20 @@ fn the_detection_time_follows_from_the_settings() {
         "{time:?}"
     );
 }
+
+#[test]
+fn a_time_before_the_last_one_harms_nobody() {
+    let mut world = World::formed(&[1, 2, 3]);
+    let earlier = world.now - 15 * SECOND;
+    for (n, peer) in [(1, 2), (2, 3), (3, 1)] {
+        let peer = world.nodes[&peer].own().clone();
+        let node = world.node(n);
+        node.handle_traffic(earlier, &peer);
+        node.handle_timeout(earlier);
+        node.handle_exit_done(earlier);
+    }
+    world.pump();
+    world.run(20);
+    world.assert_agreed(&[1, 2, 3]);
+    assert!([1, 2, 3].iter().all(|n| !world.told(*n, 2).contains(&"unreachable".to_owned())));
+}
