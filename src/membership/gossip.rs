@@ -13,11 +13,15 @@
 //!
 //! A change is made in three steps: clone, call the verbs, then [`stamp`](Gossip::stamp) once. Two
 //! states with the same clock are then the same but for who has seen them.
+//!
+//! Members and tombstones are shared by the clones of a state until one of them changes: with each round of gossip a
+//! state is cloned and compared, and only its marks are others.
 
 mod form;
 mod merge;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +80,7 @@ pub struct SeenDigest(u64);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Gossip {
     /// Who takes part, in the order of addresses; none is Removed and none has a tombstone.
-    members: BTreeMap<UniqueAddress, Member>,
+    members: Arc<BTreeMap<UniqueAddress, Member>>,
     /// Who has seen this version; all of them members.
     seen: BTreeSet<UniqueAddress>,
     /// Who can be reached by whom; observers and subjects are all members.
@@ -84,7 +88,7 @@ pub struct Gossip {
     /// The version; it counts members only.
     clock: VectorClock,
     /// Who was removed, and when.
-    tombstones: BTreeMap<UniqueAddress, RemovalTime>,
+    tombstones: Arc<BTreeMap<UniqueAddress, RemovalTime>>,
 }
 
 impl Gossip {
@@ -103,7 +107,7 @@ impl Gossip {
         if self.members.len() >= MAX_MEMBERS {
             return Err(AddError::Full { limit: MAX_MEMBERS });
         }
-        self.members.insert(node.clone(), member);
+        Arc::make_mut(&mut self.members).insert(node.clone(), member);
         Ok(())
     }
 
@@ -138,7 +142,7 @@ impl Gossip {
     /// # Errors
     /// [`ChangeError::NotAMember`]; nothing was changed.
     pub fn remove(&mut self, node: &UniqueAddress, now: RemovalTime) -> Result<(), ChangeError> {
-        self.known_mut(node)?;
+        self.known(node)?;
         self.bury(node, now);
         self.keep_latest_tombstones();
         Ok(())
@@ -154,15 +158,17 @@ impl Gossip {
         subject: &UniqueAddress,
         status: ReachabilityStatus,
     ) -> Result<bool, ChangeError> {
-        self.known_mut(observer)?;
-        self.known_mut(subject)?;
+        self.known(observer)?;
+        self.known(subject)?;
         Ok(self.reachability.change(observer, subject, status))
     }
 
     /// Forgets the tombstones from before `limit`, and tells whether there were any.
     pub fn prune_tombstones(&mut self, limit: RemovalTime) -> bool {
         let before = self.tombstones.len();
-        self.tombstones.retain(|_, removed| *removed >= limit);
+        if self.tombstones.values().any(|removed| *removed < limit) {
+            Arc::make_mut(&mut self.tombstones).retain(|_, removed| *removed >= limit);
+        }
         self.tombstones.len() != before
     }
 
@@ -192,6 +198,11 @@ impl Gossip {
     pub fn merge_seen(&mut self, other: &Self) {
         let theirs = other.seen.iter().filter(|node| self.members.contains_key(*node));
         self.seen.extend(theirs.cloned());
+    }
+
+    /// Returns the members as they are shared.
+    pub(super) fn shared_members(&self) -> &Arc<BTreeMap<UniqueAddress, Member>> {
+        &self.members
     }
 
     /// Gives the members in the order of their addresses.
@@ -273,16 +284,22 @@ impl Gossip {
     }
 
     fn known_mut(&mut self, node: &UniqueAddress) -> Result<&mut Member, ChangeError> {
-        let member = self.members.get_mut(node);
+        self.known(node)?;
+        let member = Arc::make_mut(&mut self.members).get_mut(node);
         member.ok_or_else(|| ChangeError::NotAMember { node: node.clone() })
     }
 
+    fn known(&self, node: &UniqueAddress) -> Result<(), ChangeError> {
+        let is_known = self.contains(node);
+        is_known.then_some(()).ok_or_else(|| ChangeError::NotAMember { node: node.clone() })
+    }
+
     fn bury(&mut self, node: &UniqueAddress, removed: RemovalTime) {
-        self.members.remove(node);
+        Arc::make_mut(&mut self.members).remove(node);
         self.seen.remove(node);
         self.reachability.remove(node);
         self.clock.prune(NodeKey::of(node));
-        self.tombstones.insert(node.clone(), removed);
+        Arc::make_mut(&mut self.tombstones).insert(node.clone(), removed);
     }
 
     /// Drops the oldest tombstones beyond the limit.
@@ -295,7 +312,7 @@ impl Gossip {
             self.tombstones.iter().map(|(node, removed)| (*removed, node.clone())).collect();
         oldest.sort_unstable();
         for (_, node) in oldest.into_iter().take(excess) {
-            self.tombstones.remove(&node);
+            Arc::make_mut(&mut self.tombstones).remove(&node);
         }
     }
 }
@@ -357,6 +374,7 @@ pub const MAX_TOMBSTONES: usize = 8_192;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::{AddError, ChangeError, Gossip, MAX_MEMBERS, MAX_TOMBSTONES, OwnMark, RemovalTime};
@@ -431,7 +449,8 @@ mod tests {
         let mut state = Gossip::default();
         for n in 1..=MAX_MEMBERS {
             let node = unique(u16::try_from(n).unwrap());
-            state.members.insert(node.clone(), Member::joining(node, Profile::default()));
+            let member = Member::joining(node.clone(), Profile::default());
+            Arc::make_mut(&mut state.members).insert(node, member);
         }
         assert_eq!(state.add(joining(5_000)), Err(AddError::Full { limit: MAX_MEMBERS }));
     }
@@ -472,7 +491,8 @@ mod tests {
     fn the_oldest_tombstones_give_way() {
         let mut state = gossip(&[1]);
         for n in 2..MAX_TOMBSTONES + 2 {
-            state.tombstones.insert(unique(u16::try_from(n).unwrap()), at(n as u64));
+            let node = unique(u16::try_from(n).unwrap());
+            Arc::make_mut(&mut state.tombstones).insert(node, at(n as u64));
         }
         state.add(joining(60_000)).unwrap();
         state.remove(&unique(60_000), at(9_999_999)).unwrap();

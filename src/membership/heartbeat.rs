@@ -29,6 +29,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use super::detector::FailureDetector;
+use super::ring::Ring;
 pub use super::ring::monitored_by;
 use crate::address::UniqueAddress;
 
@@ -96,6 +97,7 @@ pub struct Heartbeats {
     settings: HeartbeatSettings,
     /// What each peer's detector is made from.
     detector: Box<dyn FailureDetector>,
+    ring: Ring,
     peers: BTreeMap<UniqueAddress, Peer>,
     /// Number of the latest round.
     sequence: u64,
@@ -121,6 +123,7 @@ impl Heartbeats {
             own,
             settings,
             detector,
+            ring: Ring::default(),
             peers: BTreeMap::new(),
             sequence: 0,
             last_round: None,
@@ -139,7 +142,8 @@ impl Heartbeats {
         members: &BTreeSet<UniqueAddress>,
         unreachable: &BTreeSet<UniqueAddress>,
     ) {
-        let assigned = monitored_by(&self.own, members, unreachable, self.settings.monitored);
+        self.ring.update(members);
+        let assigned = self.ring.monitored_by(&self.own, unreachable, self.settings.monitored);
         self.forget_removed(members);
         self.release_unassigned(now, &assigned);
         for peer in assigned {

@@ -101,6 +101,8 @@ pub struct Membership {
     joiner: Joiner,
     heartbeats: Heartbeats,
     downing: Downing,
+    /// Whether downing has yet to hear of a change.
+    is_view_stale: bool,
     rounds: Rounds,
     /// Since when this node leads without convergence.
     unconverged_since: Option<Instant>,
@@ -155,6 +157,7 @@ impl Membership {
             joiner: Joiner::new(own.address().clone(), settings.join.clone()),
             heartbeats: Heartbeats::new(own.clone(), heartbeat, detector),
             downing: Downing::new(strategy, settings.downing.clone()),
+            is_view_stale: false,
             rounds: Rounds::default(),
             unconverged_since: None,
             exit_done_at: None,
@@ -214,6 +217,7 @@ impl Membership {
             self.heartbeats.handle_timeout(now);
             self.take_findings(now);
             self.settle(now);
+            self.review_if_stale(now);
             self.take_verdict(now);
             self.look_as_leader(now);
             self.gossip_if_due(now);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::ops::Bound;
 
 use crate::address::UniqueAddress;
 
@@ -34,22 +35,53 @@ pub fn monitored_by(
     unreachable: &BTreeSet<UniqueAddress>,
     count: NonZeroUsize,
 ) -> BTreeSet<UniqueAddress> {
-    let others = members.iter().filter(|member| *member != own);
-    let mut ring: Vec<_> = others.map(|member| (place(member), member)).collect();
-    ring.sort_unstable();
-    let start = ring.partition_point(|other| *other < (place(own), own));
-    ring.rotate_left(start);
-    let clockwise = ring.into_iter().map(|(_, member)| member);
-    choose(clockwise, unreachable, count.get()).into_iter().cloned().collect()
+    let mut ring = Ring::default();
+    ring.update(members);
+    ring.monitored_by(own, unreachable, count)
 }
 
-/// Walks over the others in their order from one node on.
+/// Holds the members by their places, so that only those which come and go have to be placed.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    members: BTreeSet<UniqueAddress>,
+    places: BTreeSet<(u64, UniqueAddress)>,
+}
+
+impl Ring {
+    /// Takes the present members.
+    pub(super) fn update(&mut self, members: &BTreeSet<UniqueAddress>) {
+        for gone in self.members.difference(members) {
+            self.places.remove(&(place(gone), gone.clone()));
+        }
+        for new in members.difference(&self.members) {
+            self.places.insert((place(new), new.clone()));
+        }
+        self.members.clone_from(members);
+    }
+
+    /// Gives the members that `own` monitors; see [`monitored_by`].
+    pub(super) fn monitored_by(
+        &self,
+        own: &UniqueAddress,
+        unreachable: &BTreeSet<UniqueAddress>,
+        count: NonZeroUsize,
+    ) -> BTreeSet<UniqueAddress> {
+        let here = (place(own), own.clone());
+        let after = self.places.range((Bound::Excluded(&here), Bound::Unbounded));
+        let clockwise = after.chain(self.places.range(..&here)).map(|(_, member)| member);
+        let others = self.places.len() - usize::from(self.places.contains(&here));
+        choose(clockwise, others, unreachable, count.get()).into_iter().cloned().collect()
+    }
+}
+
+/// Walks over the `others` in their order from one node on.
 fn choose<'a>(
-    clockwise: impl ExactSizeIterator<Item = &'a UniqueAddress>,
+    clockwise: impl Iterator<Item = &'a UniqueAddress>,
+    others: usize,
     unreachable: &BTreeSet<UniqueAddress>,
     count: usize,
 ) -> Vec<&'a UniqueAddress> {
-    if clockwise.len() <= count {
+    if others <= count {
         return clockwise.collect();
     }
     let mut chosen = Vec::new();
@@ -67,11 +99,16 @@ fn choose<'a>(
     chosen
 }
 
-/// Gives a member's place on the ring, the same on every node and in every version: FNV-1a, then well mixed.
+/// Gives a member's place on the ring, the same on every node and in every version: FNV-1a over its text, then well
+/// mixed.
 fn place(member: &UniqueAddress) -> u64 {
-    let text = member.to_string();
-    let hash =
-        text.bytes().fold(FNV_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    let uid = member.uid().get();
+    let digits = (0..16).rev().filter_map(|place| {
+        let digit = u32::try_from((uid >> (4 * place)) & 0xf).ok()?;
+        u8::try_from(char::from_digit(digit, 16)?).ok()
+    });
+    let text = member.address().as_str().bytes().chain([b'#']).chain(digits);
+    let hash = text.fold(FNV_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
     // Its last bytes reach only the lower bits, and an order looks at the upper ones.
     let folded = (hash ^ (hash >> 32)).wrapping_mul(FOLD);
     folded ^ (folded >> 29)
@@ -104,7 +141,7 @@ mod tests {
             let (before, after) = ("abcdef".split_once(own)).unwrap();
             let clockwise: Vec<_> = after.chars().chain(before.chars()).map(node).collect();
             let unreachable = "ade".chars().map(node).collect();
-            let chosen = choose(clockwise.iter(), &unreachable, 3);
+            let chosen = choose(clockwise.iter(), clockwise.len(), &unreachable, 3);
             let golden: Vec<_> = golden.chars().map(node).collect();
             assert_eq!(chosen, golden.iter().collect::<Vec<_>>(), "of {own}");
         }
@@ -153,6 +190,21 @@ mod tests {
                 let reachable = monitored.difference(&unreachable).count();
                 assert_eq!(reachable, available.min(count));
                 assert!(monitored.len() <= 2 * count);
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_is_kept_is_the_one_that_is_made_anew() {
+        let (all, three) = (numbered(40).collect::<Vec<_>>(), NonZeroUsize::new(3).unwrap());
+        let mut ring = Ring::default();
+        for (first, last) in [(0, 10), (5, 30), (20, 40), (0, 40), (7, 8), (0, 0), (1, 12)] {
+            let members: BTreeSet<_> = all[first..last].iter().cloned().collect();
+            ring.update(&members);
+            for own in &all {
+                let kept = ring.monitored_by(own, &BTreeSet::new(), three);
+                assert_eq!(kept, monitored_by(own, &members, &BTreeSet::new(), three));
+                assert!(kept.is_subset(&members));
             }
         }
     }

@@ -97,34 +97,30 @@ pub struct Downing {
     strategy: Box<dyn DowningStrategy>,
     settings: DowningSettings,
     view: Option<View>,
+    changes: Changes,
+    is_quarantined: bool,
+}
+
+/// Knows since when things are as they are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changes {
     /// The latest change that a decision has to wait for.
-    changed: Option<Instant>,
+    last: Option<Instant>,
     /// The first change of reachability since all was well or decided.
     unsettled: Option<Instant>,
-    is_quarantined: bool,
 }
 
 impl Downing {
     /// Makes a machine that has seen nothing yet.
     #[must_use]
     pub fn new(strategy: Box<dyn DowningStrategy>, settings: DowningSettings) -> Self {
-        let (view, changed, unsettled) = (None, None, None);
-        Self { strategy, settings, view, changed, unsettled, is_quarantined: false }
+        let (view, changes) = (None, Changes::default());
+        Self { strategy, settings, view, changes, is_quarantined: false }
     }
 
     /// Takes what the node sees; the wait begins anew if reachability changed, or a member came Up, Exiting or Down.
     pub fn handle_view(&mut self, now: Instant, view: View) {
-        let change = Change::between(self.view.as_ref(), &view);
-        if change != Change::None {
-            self.changed = Some(now);
-        }
-        if change == Change::Reachability {
-            self.unsettled.get_or_insert(now);
-        }
-        // What one says alone is settled by the leader, and no reason for all to go.
-        if !view.awaits_decision() || view.contested().is_empty() {
-            self.unsettled = None;
-        }
+        self.changes = self.changes.then(now, self.view.as_ref(), &view);
         self.view = Some(view);
     }
 
@@ -138,8 +134,7 @@ impl Downing {
 
     /// Notes that this process was held up: what it saw before is stale, so the wait begins anew.
     pub fn handle_stall(&mut self, now: Instant) {
-        self.changed = Some(now);
-        self.unsettled = None;
+        self.changes = Changes { last: Some(now), unsettled: None };
     }
 
     /// Takes the verdict that is due at `now`; afterwards the wait begins anew.
@@ -158,8 +153,8 @@ impl Downing {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let view = self.view.as_ref().filter(|view| view.awaits_decision())?;
-        let stable = self.stable_at(view).filter(|_| view.is_responsible());
-        [stable, self.unstable_at(view)].into_iter().flatten().min()
+        let stable = self.stable_at(self.changes, view).filter(|_| view.is_responsible());
+        [stable, self.unstable_at(self.changes, view)].into_iter().flatten().min()
     }
 
     /// Says what will be decided if nothing changes: when, what, and why; none while there is nothing to wait for.
@@ -167,9 +162,19 @@ impl Downing {
     /// For the decision after the wait it does not matter here whether this node or another is to take it.
     #[must_use]
     pub fn forecast(&self) -> Option<(Instant, Verdict)> {
-        let view = self.view.as_ref().filter(|view| view.awaits_decision())?;
-        let stable = self.stable_at(view).map(|at| (at, Cause::Stable));
-        let unstable = self.unstable_at(view).map(|at| (at, Cause::Unstable));
+        self.forecast_of(self.changes, self.view.as_ref()?)
+    }
+
+    /// Says the same as it would after taking this view.
+    #[must_use]
+    pub fn forecast_with(&self, now: Instant, view: &View) -> Option<(Instant, Verdict)> {
+        self.forecast_of(self.changes.then(now, self.view.as_ref(), view), view)
+    }
+
+    fn forecast_of(&self, changes: Changes, view: &View) -> Option<(Instant, Verdict)> {
+        let view = Some(view).filter(|view| view.awaits_decision())?;
+        let stable = self.stable_at(changes, view).map(|at| (at, Cause::Stable));
+        let unstable = self.unstable_at(changes, view).map(|at| (at, Cause::Unstable));
         let (at, cause) = [stable, unstable].into_iter().flatten().min_by_key(|(at, _)| *at)?;
         let decision = match cause {
             Cause::Unstable => Decision::DownAll,
@@ -190,21 +195,21 @@ impl Downing {
             return None;
         }
         // The other nodes of this side have not waited for the leader to come back to it.
-        if self.unstable_at(view).is_some_and(|at| at <= now) {
+        if self.unstable_at(self.changes, view).is_some_and(|at| at <= now) {
             return Some((Decision::DownAll, Cause::Unstable));
         }
         Some((self.strategy.decide(view), Cause::Stable))
     }
 
-    fn stable_at(&self, view: &View) -> Option<Instant> {
-        self.changed?.checked_add(self.wait(view))
+    fn stable_at(&self, changes: Changes, view: &View) -> Option<Instant> {
+        changes.last?.checked_add(self.wait(view))
     }
 
-    fn unstable_at(&self, view: &View) -> Option<Instant> {
+    fn unstable_at(&self, changes: Changes, view: &View) -> Option<Instant> {
         let wait = self.wait(view);
         match self.settings.unstable {
             Unstable::DownAll => {
-                self.unsettled?.checked_add(wait + (wait * 3 / 4).max(LEAST_UNSTABLE))
+                changes.unsettled?.checked_add(wait + (wait * 3 / 4).max(LEAST_UNSTABLE))
             }
             Unstable::Wait => None,
         }
@@ -212,6 +217,24 @@ impl Downing {
 
     fn wait(&self, view: &View) -> Duration {
         self.settings.stable_after.for_members(view.members().len())
+    }
+}
+
+impl Changes {
+    /// Notes what changes at `now` from one view to the next.
+    fn then(mut self, now: Instant, old: Option<&View>, new: &View) -> Self {
+        let change = Change::between(old, new);
+        if change != Change::None {
+            self.last = Some(now);
+        }
+        if change == Change::Reachability {
+            self.unsettled.get_or_insert(now);
+        }
+        // What one says alone is settled by the leader, and no reason for all to go.
+        if !new.awaits_decision() || new.contested().is_empty() {
+            self.unsettled = None;
+        }
+        self
     }
 }
 

@@ -106,6 +106,7 @@ impl TryFrom<GossipForm> for Gossip {
         if let Some(key) = form.clock.nodes().find(|key| !keys.contains(key)) {
             return Err(FormError::VersionOfStranger { key });
         }
+        let (members, tombstones) = (Arc::new(members), Arc::new(tombstones));
         Ok(Self { members, seen, reachability, clock: form.clock, tombstones })
     }
 }

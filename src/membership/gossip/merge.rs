@@ -1,5 +1,7 @@
 //! Merges two states that each know what the other does not.
 
+use std::sync::Arc;
+
 use super::{Gossip, NodeKey};
 use crate::address::UniqueAddress;
 
@@ -22,10 +24,7 @@ impl Gossip {
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
         let mut merged = self.clone();
-        for (node, removed) in &other.tombstones {
-            let known = merged.tombstones.entry(node.clone()).or_insert(*removed);
-            *known = (*known).max(*removed);
-        }
+        merged.merge_tombstones(other);
         merged.merge_clock(other);
         merged.merge_members(other);
         let members = &merged.members;
@@ -36,6 +35,17 @@ impl Gossip {
         merged
     }
 
+    fn merge_tombstones(&mut self, other: &Self) {
+        if self.tombstones == other.tombstones {
+            return;
+        }
+        let tombstones = Arc::make_mut(&mut self.tombstones);
+        for (node, removed) in other.tombstones.iter() {
+            let known = tombstones.entry(node.clone()).or_insert(*removed);
+            *known = (*known).max(*removed);
+        }
+    }
+
     fn merge_clock(&mut self, other: &Self) {
         self.clock = self.clock.merge(&other.clock);
         for node in self.tombstones.keys() {
@@ -44,13 +54,14 @@ impl Gossip {
     }
 
     fn merge_members(&mut self, other: &Self) {
-        for (node, theirs) in &other.members {
+        let members = Arc::make_mut(&mut self.members);
+        for (node, theirs) in other.members.iter() {
             let merged =
-                self.members.get(node).map_or_else(|| theirs.clone(), |ours| ours.merge(theirs));
-            self.members.insert(node.clone(), merged);
+                members.get(node).map_or_else(|| theirs.clone(), |ours| ours.merge(theirs));
+            members.insert(node.clone(), merged);
         }
         let tombstones = &self.tombstones;
-        self.members.retain(|node, _| !tombstones.contains_key(node));
+        members.retain(|node, _| !tombstones.contains_key(node));
     }
 }
 

@@ -43,10 +43,13 @@ impl Membership {
         }
     }
 
-    /// Gives downing a new view.
-    pub(super) fn review(&mut self, now: Instant) {
-        let view = self.downing_view(now);
-        self.downing.handle_view(now, view);
+    /// Gives downing a new view, if it has an old one: once a look instead of once a change, for a view of many members
+    /// is dear, and what is decided is looked for only then.
+    pub(super) fn review_if_stale(&mut self, now: Instant) {
+        if std::mem::take(&mut self.is_view_stale) && self.is_member() {
+            let view = self.downing_view(now);
+            self.downing.handle_view(now, view);
+        }
     }
 
     fn down(&mut self, nodes: &[UniqueAddress]) {
@@ -69,7 +72,7 @@ impl Membership {
     ///
     /// Whom this node hears is as surely there as who has seen the state. Otherwise a liar that makes a new version
     /// each second could pass all others off as cut off.
-    fn downing_view(&self, now: Instant) -> View {
+    pub(super) fn downing_view(&self, now: Instant) -> View {
         let view = self.view();
         let members: Vec<_> = view.neighbours().map(view_member).collect();
         let is_near = |node: &UniqueAddress| {

@@ -89,7 +89,11 @@ impl Membership {
     }
 
     fn forecast(&self, now: Instant) -> Option<Forecast> {
-        let (at, verdict) = self.downing.forecast().filter(|_| self.is_member())?;
+        let forecast = match self.is_view_stale {
+            true => self.downing.forecast_with(now, &self.downing_view(now)),
+            false => self.downing.forecast(),
+        };
+        let (at, verdict) = forecast.filter(|_| self.is_member())?;
         let by = match verdict.cause {
             Cause::Unstable => None,
             Cause::Stable | Cause::Quarantined => leader::leader(&self.view()).cloned(),

@@ -1,6 +1,7 @@
 //! Works out what is to be told: the difference between the state that subscribers know and the present one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Membership;
@@ -12,7 +13,7 @@ use crate::membership::member::{Member, MemberStatus};
 /// Is what subscribers know.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    members: BTreeMap<UniqueAddress, Member>,
+    members: Arc<BTreeMap<UniqueAddress, Member>>,
     unreachable: BTreeSet<UniqueAddress>,
     leader: Option<UniqueAddress>,
     /// Those that anybody complains about, whoever that is.
@@ -26,14 +27,13 @@ impl Membership {
         self.told = self.present();
         if self.is_member() {
             self.hurry(now);
-            let is_same = before.members.keys().eq(self.told.members.keys());
+            let is_same = || before.members.keys().eq(self.told.members.keys());
+            let is_same = Arc::ptr_eq(&before.members, &self.told.members) || is_same();
             if !is_same || before.accused != self.told.accused {
                 self.monitor(now);
             }
             // Downing has nothing to decide, and nothing to wait for, where nobody complains.
-            if !(before.accused.is_empty() && self.told.accused.is_empty()) {
-                self.review(now);
-            }
+            self.is_view_stale |= !(before.accused.is_empty() && self.told.accused.is_empty());
         }
         if before.members != self.told.members {
             self.tell_members(&before);
@@ -57,10 +57,9 @@ impl Membership {
     }
 
     fn present(&self) -> Told {
-        let members = self.gossip.members();
         let accused = self.gossip.reachability().all_unreachable();
         Told {
-            members: members.map(|member| (member.node().clone(), member.clone())).collect(),
+            members: Arc::clone(self.gossip.shared_members()),
             unreachable: self.unreachable(),
             leader: leader::leader(&self.view()).cloned(),
             accused: accused.into_iter().cloned().collect(),
@@ -68,13 +67,13 @@ impl Membership {
     }
 
     fn tell_members(&mut self, before: &Told) {
-        for (node, member) in &before.members {
+        for (node, member) in before.members.iter() {
             if !self.told.members.contains_key(node) {
                 let (member, previous) = (member.clone(), member.status());
                 self.events.push_back(ClusterEvent::Removed { member, previous });
             }
         }
-        for (node, member) in &self.told.members {
+        for (node, member) in self.told.members.iter() {
             let status = before.members.get(node).map(Member::status);
             if status != Some(member.status()) {
                 self.events.extend(event_of(member.clone()));
