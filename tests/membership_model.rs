@@ -2,6 +2,12 @@
 //!
 //! What is checked are the pure functions themselves, over a network that carries full states late, in any order, or
 //! not at all. `cargo test --release --test membership_model -- --include-ignored` runs the large bounds too.
+//!
+//! | joins | leaves | crashes | under way | states | generated |
+//! |---|---|---|---|---|---|
+//! | 2 | 0 | 0 | 3 | 560 701 | 3 253 239 |
+//! | 2 | 0 | 1 | 1 | 32 447 | 112 166 |
+//! | 2 | 1 | 0 | 1 | 312 711 | 995 466 |
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the counts of states are its output")]
