@@ -276,6 +276,7 @@ mod tests {
         assert_eq!(broken(&sender, &["got 0 7 1", "got 0 7 3, closed 0 0"]), [""; 0]);
         assert_eq!(broken(&sender, &["got 0 7 1", "closed 0 0"]), [""; 0]);
         assert_eq!(broken(&sender, &["got 0 7 1, got 0 7 3"]).len(), 1);
+        assert_eq!(broken(&sender, &["got 0 9 1", "got 0 7 1, got 0 7 3, closed 0 0"]).len(), 1);
         assert_eq!(broken(&sender, &["got 0 7 1, closed 0 0", "got 0 7 3"]).len(), 1);
     }
 
