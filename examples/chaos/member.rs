@@ -235,7 +235,8 @@ impl Speaker {
     fn left(&self) -> usize {
         let waits =
             |peer: &tellwire::node::AssociationSnapshot| peer.queued_frames + peer.waiting_asks;
-        self.load.open_asks() + self.node.associations().iter().map(waits).sum::<usize>()
+        let last = usize::from(!self.load.has_parted());
+        last + self.load.open_asks() + self.node.associations().iter().map(waits).sum::<usize>()
     }
 }
 

@@ -67,12 +67,18 @@ enum Last {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
+    has_parted: Arc<AtomicBool>,
     open_asks: Arc<AtomicUsize>,
 }
 
 impl Load {
     pub(crate) fn stop(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether the last tells are told.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.has_parted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn open_asks(&self) -> usize {
@@ -160,8 +166,6 @@ impl Workload {
 
     /// Tells and asks everybody a last time: no fault is in force any more, so all of it has to get through.
     async fn part(mut self) {
-        let open = Arc::clone(&self.load.open_asks);
-        open.fetch_add(1, Ordering::Relaxed);
         let own = self.own;
         for to in (0..self.notes.len()).filter(|to| *to != own) {
             self.ask(to, Last::Yes);
@@ -174,7 +178,7 @@ impl Workload {
                 self.journal.note(&Entry::Stuck { to });
             }
         }
-        open.fetch_sub(1, Ordering::Relaxed);
+        self.load.has_parted.store(true, Ordering::Relaxed);
     }
 
     fn another(&mut self) -> usize {
