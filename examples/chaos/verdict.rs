@@ -58,7 +58,7 @@ pub(crate) fn judge(books: &Books) -> Verdict {
             verdict.lives += 1;
             verdict.count(life);
             for (to, receivers) in books.iter().enumerate().filter(|(to, _)| *to != node) {
-                verdict.judge_tells(&sender, to, receivers, books.len());
+                verdict.judge_tells(&sender, to, receivers);
             }
             verdict.judge_asks(&sender, books);
             verdict.judge_end(&sender);
@@ -84,7 +84,7 @@ impl Verdict {
         }
     }
 
-    fn judge_tells(&mut self, sender: &Sender<'_>, to: usize, receivers: &[Life], nobody: usize) {
+    fn judge_tells(&mut self, sender: &Sender<'_>, to: usize, receivers: &[Life]) {
         let Sender { node, name, life } = sender;
         let told = life.told.get(&to).copied().unwrap_or(0);
         let mut stream = Stream::default();
@@ -103,13 +103,7 @@ impl Verdict {
             return;
         }
         stream.end(end, receivers, life.uid);
-        // What an actor leaves in its mailbox when it stops is a dead letter of nobody's.
-        let at_receiver = |receiver: &Life| {
-            [*node, nobody]
-                .map(|peer| receiver.letters_with(peer, Way::In, is_for_tells))
-                .iter()
-                .sum::<u64>()
-        };
+        let at_receiver = |receiver: &Life| receiver.letters_with(*node, Way::In, is_for_tells);
         let there: u64 = receivers.iter().map(at_receiver).sum();
         let letters = life.letters_with(to, Way::Out, is_for_tells) + there;
         let missing = stream.in_sight + stream.out_of_sight;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tellwire::node::{Actor, AskError, Context, TellError};
-use tellwire::{Address, Node, RemoteRef};
+use tellwire::{ActorPath, Address, Node, RemoteRef};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::failure::Failure;
@@ -46,6 +46,7 @@ tellwire::remote_messages! {
 pub(crate) struct Workload {
     own: usize,
     uid: u64,
+    sender: ActorPath,
     notes: Vec<RemoteRef>,
     questions: Vec<RemoteRef>,
     journal: Arc<Journal>,
@@ -129,11 +130,11 @@ impl Workload {
         let to = |path: &str| -> Result<Vec<RemoteRef>, Failure> {
             all.iter().map(|address| Ok(node.resolve(format!("{address}{path}"))?)).collect()
         };
-        let (notes, questions) = (to(NOTES)?, to(QUESTIONS)?);
+        let (sender, notes, questions) = (node.path(NOTES)?, to(NOTES)?, to(QUESTIONS)?);
         let uid = node.unique_address().uid().get();
         let rng = fastrand::Rng::with_seed(seed ^ uid);
         let (seqs, load) = (vec![0; all.len()], Load::default());
-        Ok(Self { own, uid, notes, questions, journal, rng, seqs, last_id: 0, load })
+        Ok(Self { own, uid, sender, notes, questions, journal, rng, seqs, last_id: 0, load })
     }
 
     pub(crate) fn load(&self) -> Load {
@@ -199,7 +200,8 @@ impl Workload {
         let note = self.note(to);
         let seq = note.seq;
         self.journal.note(&Entry::Told { to, seq });
-        match self.notes[to].tell(&note) {
+        // Said to be from this node, so that a dead letter over there names it whatever the reason.
+        match self.notes[to].tell_from(&self.sender, &note) {
             Ok(()) => self.seqs[to] = seq,
             Err(error) => {
                 self.journal.note(&Entry::Refused { to, seq, why: spell(&error).to_owned() });
