@@ -203,7 +203,7 @@ async fn hand_over(context: &Context, pdu: ControlPdu) {
 /// Writes until the link ends or is closed.
 async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::Sender<()>) {
     let (mut batch, mut courtesy) = (Batch::default(), Courtesy::default());
-    let mut defined = 0;
+    let (mut defined, mut unyielding) = (0, 0);
     let why = loop {
         gather(&context, &mut batch, &mut defined);
         if batch.is_empty() {
@@ -221,10 +221,19 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
             continue;
         }
         match unless_closing(&context, write_batch(&context, &mut writer, &batch)).await {
-            Some(Ok(())) => batch.clear(),
+            Some(Ok(())) => {
+                unyielding += batch.bytes();
+                batch.clear();
+            }
             Some(Err(error)) => break Some(format!("writing failed: {error}")),
             // Half a frame may be out, so that not even a goodbye can follow.
             None => return,
+        }
+        // A link that takes whatever it is given must not keep this task's thread to itself either: what the peer
+        // answers is read only when some thread has time to look.
+        if unyielding >= YIELD_AFTER {
+            unyielding = 0;
+            tokio::task::yield_now().await;
         }
     };
     match why {
@@ -345,7 +354,7 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
-/// Bytes that a link reads before it lets other tasks run: about 5 000 small tells.
+/// Bytes that a link reads or writes before it lets other tasks run: about 5 000 small tells.
 const YIELD_AFTER: usize = 128 * 1024;
 /// Keeps what a lonely sender pays for tries to a few hundredths.
 const LONGEST_PAUSE: u8 = 31;

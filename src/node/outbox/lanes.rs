@@ -188,6 +188,11 @@ impl Batch {
         self.control.is_empty() && self.ordinary.is_empty() && self.bulk.is_none()
     }
 
+    /// Counts the bytes of one write.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pieces().iter().map(|piece| piece.len()).sum()
+    }
+
     /// Gives the pieces in the order in which they are written.
     pub(crate) fn pieces(&self) -> [&[u8]; 3] {
         [&self.control, &self.ordinary, self.bulk.as_deref().unwrap_or_default()]
