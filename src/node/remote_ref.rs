@@ -172,18 +172,7 @@ impl RemoteRef {
         if is_turn_over() {
             tokio::task::yield_now().await;
         }
-        loop {
-            // Waiting for room is prepared only where there is none: it costs more than the tell.
-            match self.tell(message) {
-                Err(TellError::Full) => {}
-                other => return other,
-            }
-            let room = self.peer.outbox.room();
-            match self.tell(message) {
-                Err(TellError::Full) => room.await,
-                other => return other,
-            }
-        }
+        self.offer_patiently(message, None).await.map(|_| ())
     }
 
     /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply.
@@ -227,17 +216,9 @@ impl RemoteRef {
         completion: Completion,
     ) -> Result<OpenAsk<'_>, AskError> {
         let open = self.open_ask(completion)?;
-        loop {
-            let room = self.peer.outbox.room();
-            match self.offer(None, message, Some(open.header(wait))) {
-                Ok(position) => {
-                    self.peer.note_asks(position.map(|at| (open.correlation, at)));
-                    return Ok(open);
-                }
-                Err(TellError::Full) => room.await,
-                Err(other) => return Err(other.into()),
-            }
-        }
+        let position = self.offer_patiently(message, Some(open.header(wait))).await?;
+        self.peer.note_asks(position.map(|at| (open.correlation, at)));
+        Ok(open)
     }
 
     /// Opens an ask, sends it without waiting, and leaves it open.
@@ -280,6 +261,57 @@ impl RemoteRef {
         Ok(OpenAsk { peer: &self.peer, correlation })
     }
 
+    /// Offers a message until there is room.
+    #[inline]
+    async fn offer_patiently<M: RemoteMessage>(
+        &self,
+        message: &M,
+        ask: Option<AskHeader>,
+    ) -> Result<Option<Position>, TellError> {
+        let chosen = self.peer.negotiation.choose::<M>()?;
+        let mut unsent = Vec::new();
+        let first = with_scratch(|scratch| {
+            encode_within(message, &chosen, self.peer.max_message(), scratch)?;
+            let offered = self.offer_encoded(None, &chosen, scratch, ask);
+            if offered == Err(TellError::Full) {
+                unsent = std::mem::take(scratch);
+            }
+            offered
+        });
+        // Waiting for room is prepared only where there is none: it costs more than the tell.
+        match first {
+            Err(TellError::Full) => self.offer_again(message, chosen, unsent, ask).await,
+            other => other,
+        }
+    }
+
+    /// Offers what is encoded already until there is room. Encoding a large message takes longer than anything else
+    /// that its sender does, so it is not done again unless the peer has come to take another form.
+    async fn offer_again<M: RemoteMessage>(
+        &self,
+        message: &M,
+        mut chosen: Chosen<M>,
+        mut encoded: Vec<u8>,
+        ask: Option<AskHeader>,
+    ) -> Result<Option<Position>, TellError> {
+        loop {
+            let room = self.peer.outbox.room();
+            let choice = self.peer.negotiation.choose::<M>()?;
+            if choice.wire_name() != chosen.wire_name() {
+                encoded.clear();
+                encode_within(message, &choice, self.peer.max_message(), &mut encoded)?;
+                chosen = choice;
+            }
+            match self.offer_encoded(None, &chosen, &encoded, ask) {
+                Err(TellError::Full) => room.await,
+                other => {
+                    give_back(encoded);
+                    return other;
+                }
+            }
+        }
+    }
+
     fn offer<M: RemoteMessage>(
         &self,
         sender: Option<&str>,
@@ -289,16 +321,27 @@ impl RemoteRef {
         let chosen = self.peer.negotiation.choose::<M>()?;
         with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;
-            let outgoing = Outgoing {
-                target: self.path.local(),
-                target_id: &self.id,
-                manifest: chosen.wire_name(),
-                sender,
-                ask,
-                payload: scratch,
-            };
-            self.peer.outbox.offer_tell(&outgoing).map_err(|why| refused(why, scratch.len()))
+            self.offer_encoded(sender, &chosen, scratch, ask)
         })
+    }
+
+    #[inline]
+    fn offer_encoded<M: RemoteMessage>(
+        &self,
+        sender: Option<&str>,
+        chosen: &Chosen<M>,
+        payload: &[u8],
+        ask: Option<AskHeader>,
+    ) -> Result<Option<Position>, TellError> {
+        let outgoing = Outgoing {
+            target: self.path.local(),
+            target_id: &self.id,
+            manifest: chosen.wire_name(),
+            sender,
+            ask,
+            payload,
+        };
+        self.peer.outbox.offer_tell(&outgoing).map_err(|why| refused(why, payload.len()))
     }
 }
 
@@ -363,10 +406,19 @@ fn with_scratch<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut scratch = SCRATCH.take();
     scratch.clear();
     let result = run(&mut scratch);
+    give_back(scratch);
+    result
+}
+
+/// Keeps a buffer for this thread's next message.
+#[inline]
+fn give_back(scratch: Vec<u8>) {
     if scratch.capacity() <= SCRATCH_KEPT {
         SCRATCH.set(scratch);
+    } else {
+        // The writer that was woken for it may be waiting for this very thread: it goes before the next message.
+        SENDS.set(SENDS_IN_A_TURN - 1);
     }
-    result
 }
 
 /// Tells, once in 128 sends of this thread, that it is time to let other tasks run. tokio's own budget would do,

@@ -51,7 +51,7 @@ pub(crate) struct AskHeader {
 
 /// Names a message type for the dictionary: its identity, which of its encodings it is, and its text for the
 /// first use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WireName {
     pub(crate) type_id: TypeId,
     pub(crate) form: u8,
