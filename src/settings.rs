@@ -77,7 +77,7 @@ pub struct OutboxSettings {
 #[non_exhaustive]
 pub struct InboundSettings {
     /// Largest encoded message, sent or received. Default 16 MiB, 1 KiB to 1 GiB. A peer may keep as much waiting here,
-    /// as the beginning of a message that it sends in chunks.
+    /// as the beginning of a message that it sends in chunks, beside those that `max_held_bytes` bounds.
     pub max_message: usize,
     /// Links that may be in their handshake at the same time. Default 1 024, from 1; 16 KiB each.
     pub max_handshakes: usize,
@@ -92,8 +92,12 @@ pub struct InboundSettings {
     /// 16 MiB, from 1 KiB. As many again may be on their way, as for `mailbox_capacity`, and 64 KiB more from each peer.
     pub mailbox_bytes: usize,
     /// Bytes of one peer's messages that wait in front of full mailboxes, 128 added to each; beyond it they become dead
-    /// letters. Default 64 MiB, from 64 KiB. Reached only with hundreds of full mailboxes, or by a peer that restarts
-    /// again and again.
+    /// letters. Default 64 MiB, from 64 KiB. Reached only with hundreds of full mailboxes, a few of large messages, or
+    /// by a peer that restarts again and again.
+    ///
+    /// Messages above 128 KiB wait here too while they are decoded beside the task that reads the link, up to three
+    /// quarters of it; beyond that this task decodes them itself, and reads nothing else meanwhile. So give it a few
+    /// times `max_message`.
     pub max_held_bytes: usize,
 }
 

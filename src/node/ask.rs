@@ -83,9 +83,15 @@ impl Asks {
     /// Ends an ask and gives its place among the frames to the peer; an unknown correlation is one whose caller
     /// has given up.
     pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<Position> {
-        let waiting = self.lock().waiting.remove(&correlation)?;
-        (waiting.completion)(answer);
-        waiting.position
+        let (completion, position) = self.take(correlation)?;
+        completion(answer);
+        position
+    }
+
+    /// Takes an ask out for whoever ends it, with its place among the frames to the peer.
+    pub(crate) fn take(&self, correlation: u64) -> Option<(Completion, Option<Position>)> {
+        let Waiting { completion, position } = self.lock().waiting.remove(&correlation)?;
+        Some((completion, position))
     }
 
     /// Ends every ask whose frame is among those that have passed.

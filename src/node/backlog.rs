@@ -2,7 +2,8 @@
 //!
 //! A registration that holds its senders back has one backlog, in front of its mailboxes. The dispatcher puts in what
 //! a mailbox refuses as full and everything behind it, so the order stays; a task of the registration, started when
-//! that first happens, offers it again. Nothing else is held anywhere: what a peer may have in here is bounded by what
+//! that first happens, offers it again. A message that is being decoded elsewhere (`deferred.rs`) waits here in the
+//! same way, until it is. Nothing else is held anywhere: what a peer may have in here is bounded by what
 //! it was granted (`receiving.rs`), and it is granted more as the mailbox takes messages out.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use crate::node::actor::panics;
 use crate::node::budget::Budget;
 use crate::node::core::{Core, Counters};
 use crate::node::directory::{Failure, Place};
+use crate::node::ended::Asker;
 use crate::node::mailbox::Room;
 use crate::node::peers::Peer;
 use crate::node::receiving::Ticket;
@@ -35,6 +37,10 @@ pub(crate) trait Parked: Send {
     fn room(&self) -> Option<Room>;
     /// Names what the message is, as `codec:manifest`.
     fn wire_name(&self) -> String;
+    /// Tells whether it is not known yet if the message can be decoded.
+    fn is_deferred(&self) -> bool {
+        false
+    }
 }
 
 /// Says what became of a message that was offered again.
@@ -193,6 +199,7 @@ fn offer_some(core: &Core, place: &Place, backlog: &Backlog) -> Round {
     let (mut some, mut delivered, mut room) = (VecDeque::new(), 0, None);
     backlog.take(&mut some);
     while let Some(Waiting { parked, peer, ticket }) = some.pop_front() {
+        let was_deferred = parked.is_deferred();
         match parked.offer() {
             Offered::Taken => {
                 delivered += 1;
@@ -200,7 +207,10 @@ fn offer_some(core: &Core, place: &Place, backlog: &Backlog) -> Round {
             }
             Offered::Failed(failure, wire_name) => {
                 leave(&peer, &ticket);
-                place.ended(wire_name, failure).report(core, &peer);
+                let mut ended = place.ended(wire_name, failure);
+                if ended.report(core, &peer) == Asker::None && was_deferred {
+                    peer.tell_refused(ended);
+                }
             }
             Offered::Full(parked) => {
                 room = Some(parked.room());

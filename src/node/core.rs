@@ -305,6 +305,11 @@ impl Core {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
+    /// Runs what takes a thread for a while; the node's end waits for it.
+    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.tasks.spawn_blocking_on(work, &self.runtime);
+    }
+
     /// Runs a task that outlives the node's others; it must end by itself.
     pub(crate) fn spawn_detached<F>(&self, task: F)
     where

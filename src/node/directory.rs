@@ -16,6 +16,7 @@ use dashmap::mapref::entry::Entry as Slot;
 use crate::codec::{CodecEntry, CodecError, CodecFault, RemoteMessage};
 use crate::event::Reason;
 use crate::node::backlog::{Backlog, Offered, Parked};
+use crate::node::deferred::{self, Decoding, Encoded};
 use crate::node::ended::Ended;
 use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused, Room};
 use crate::path::{ActorPath, PathError};
@@ -78,6 +79,8 @@ pub(crate) trait Acceptor: Send + Sync {
 pub(crate) trait Route: Send {
     /// Decodes a message into the batch.
     fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure>;
+    /// Gives a message that is to wait, and the work of decoding it; only when the batch is empty.
+    fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding);
     /// Hands the batch over; gives how many were taken, and shows the others to `left`.
     fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64;
     /// Gives the registration it leads to.
@@ -101,15 +104,29 @@ pub(crate) struct Failure {
     pub(crate) envelope: Envelope,
 }
 
-impl Failure {
-    fn undecodable(error: &CodecError, envelope: Envelope) -> Self {
+/// Says why the bytes of a message gave none.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    reason: Reason,
+    detail: String,
+}
+
+impl Fault {
+    fn undecodable(error: &CodecError) -> Self {
         let reason = match error.fault() {
             CodecFault::Panicked => Reason::Panicked,
             _ => Reason::Undecodable,
         };
-        Self { reason, detail: Some(error.to_string()), envelope }
+        Self { reason, detail: error.to_string() }
     }
 
+    /// Gives the failure of the message that came with `envelope`.
+    pub(crate) fn of(self, envelope: Envelope) -> Failure {
+        Failure { reason: self.reason, detail: Some(self.detail), envelope }
+    }
+}
+
+impl Failure {
     fn panicked(what: &str, envelope: Envelope) -> Self {
         let detail = Some(format!("{what} panicked"));
         Self { reason: Reason::Panicked, detail, envelope }
@@ -259,16 +276,16 @@ struct TypedRoute<M, T> {
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
         envelope.bytes = payload.len();
-        let message = match self.codec.decode::<M>(payload) {
-            Ok(message) => message,
-            Err(error) => return Err(Failure::undecodable(&error, envelope)),
-        };
-        // The conversion is the user's code.
-        match catch_unwind(AssertUnwindSafe(|| message.into())) {
+        match decode::<M, T>(self.codec, payload) {
             Ok(message) => self.batch.push_back(Delivery::new(message, envelope)),
-            Err(_) => return Err(Failure::panicked("the conversion of the message", envelope)),
+            Err(fault) => return Err(fault.of(envelope)),
         }
         Ok(())
+    }
+
+    fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding) {
+        let (codec, mailbox) = (self.codec, Weak::clone(&self.mailbox));
+        deferred::defer(codec, mailbox, encoded, envelope, |payload| decode::<M, T>(codec, payload))
     }
 
     fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64 {
@@ -334,10 +351,11 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> TypedRoute<M, T> {
     }
 }
 
-struct TypedParked<T> {
-    codec: &'static CodecEntry,
-    mailbox: Weak<dyn Mailbox<T>>,
-    delivery: Delivery<T>,
+/// Is a decoded message that waits for its mailbox.
+pub(crate) struct TypedParked<T> {
+    pub(crate) codec: &'static CodecEntry,
+    pub(crate) mailbox: Weak<dyn Mailbox<T>>,
+    pub(crate) delivery: Delivery<T>,
 }
 
 impl<T: Send + 'static> Parked for TypedParked<T> {
@@ -382,6 +400,20 @@ impl<T> From<Refused<T>> for Failure {
         let (reason, delivery) = refused.into_parts();
         Self { reason, detail: None, envelope: delivery.envelope }
     }
+}
+
+/// Decodes a message and converts it.
+#[inline]
+fn decode<M: RemoteMessage + Into<T>, T>(
+    codec: &'static CodecEntry,
+    payload: &[u8],
+) -> Result<T, Fault> {
+    let message = codec.decode::<M>(payload).map_err(|error| Fault::undecodable(&error))?;
+    // The conversion is the user's code.
+    catch_unwind(AssertUnwindSafe(|| message.into())).map_err(|_| Fault {
+        reason: Reason::Panicked,
+        detail: "the conversion of the message panicked".to_owned(),
+    })
 }
 
 /// Describes a message that its mailbox left in the batch.

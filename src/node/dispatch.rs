@@ -3,6 +3,8 @@
 //! Synchronous: it never waits for a mailbox. The peer's gate is held over one read's worth of frames, so that a
 //! link which took another's place delivers strictly after it.
 
+mod large;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(crate) struct Dispatcher {
     routes: Routes,
     /// Ends with the link, and with it a message that is incomplete.
     reassembly: Reassembly,
+    /// Held once more by each reply that is being decoded elsewhere.
+    replies: Arc<()>,
     tally: Tally,
     refusals: Refusals,
     listing: Listing,
@@ -84,6 +88,7 @@ impl Dispatcher {
             senders: HashMap::new(),
             routes: Routes::default(),
             reassembly: Reassembly::new(largest),
+            replies: Arc::default(),
             tally: Tally::default(),
             refusals: Refusals::default(),
             listing: Listing::new(),
@@ -164,8 +169,8 @@ impl Dispatcher {
                 self.tally.replies += 1;
             }
             ClusterFrame::Chunk(header, bytes) => {
-                if let Some((kind, body)) = self.reassembly.add(header, bytes)? {
-                    return self.frame(gate, RawFrame { kind, body: &body });
+                if let Some(whole) = self.reassembly.add(header, bytes)? {
+                    return self.whole(gate, whole);
                 }
             }
         }

@@ -19,7 +19,8 @@ use crate::path::ActorPath;
 ///
 /// Implemented for [`mpsc::Sender`], for closures `Fn(M)`, and for the built-in
 /// [`MailboxSender`](crate::node::MailboxSender). It is called on
-/// the task that reads the peer's link, so it must not block. A panic costs the one message.
+/// the task that reads the peer's link, or one that brings what had to wait, so it must not block. A panic costs the
+/// one message.
 pub trait Mailbox<M>: Send + Sync + 'static {
     /// Takes one message.
     ///
@@ -58,7 +59,9 @@ pub enum WhenFull {
     /// there. Then `tell` answers `Full` to those who tell this actor, and `send` waits. Nothing is lost.
     #[default]
     HoldBack,
-    /// Refuses the newest: each becomes a dead letter with `Reason::MailboxFull`, and senders go on.
+    /// Refuses the newest: each becomes a dead letter with `Reason::MailboxFull`, and senders go on. Nothing ever waits
+    /// in front of the mailbox, so large messages are decoded by the task that reads the link, which holds up the rest
+    /// of their peer's for as long.
     Refuse,
 }
 

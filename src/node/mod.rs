@@ -16,6 +16,7 @@ mod cold;
 mod core;
 mod credit;
 mod dead_letters;
+mod deferred;
 mod directory;
 mod dispatch;
 mod driver;

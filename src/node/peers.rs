@@ -11,9 +11,10 @@ use crate::address::{Address, UniqueAddress};
 use crate::association::control::{ControlPdu, MAX_ACCOUNTS_TOLD};
 use crate::association::{AssociationState, LinkId};
 use crate::frame;
-use crate::node::ask::{Answer, Asks};
+use crate::node::ask::{Answer, Asks, Completion};
 use crate::node::books::Position;
 use crate::node::driver::Input;
+use crate::node::ended::Ended;
 use crate::node::link::now;
 use crate::node::negotiation::Negotiation;
 use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
@@ -143,6 +144,15 @@ impl Peer {
         }
     }
 
+    /// Tells the peer of a tell that ended here after it was read: a large one, so that its own bytes limit how often.
+    pub(crate) fn tell_refused(&self, ended: Ended) {
+        let Ended { target, wire_name: manifest, failure } = ended;
+        let pdu = ControlPdu::Refused { reason: failure.reason, count: 1, target, manifest };
+        if self.inputs.is_some() && self.outbox.offer_control(&pdu).is_err() {
+            tracing::trace!(peer = %self.address, "no room to tell what was refused");
+        }
+    }
+
     /// Gives what the peer is to be told of its tells at the beginning of a link, other than the first.
     pub(crate) fn standing(&self) -> Vec<ControlPdu> {
         let all = self.receiving().standing();
@@ -191,6 +201,15 @@ impl Peer {
         if let Some(position) = self.asks.complete(correlation, answer) {
             self.outbox.answered(position);
         }
+    }
+
+    /// Takes an ask out whose reply has come, for whoever ends it.
+    pub(crate) fn take_ask(&self, correlation: u64) -> Option<Completion> {
+        let (completion, position) = self.asks.take(correlation)?;
+        if let Some(position) = position {
+            self.outbox.answered(position);
+        }
+        Some(completion)
     }
 
     /// Passes an encoded reply on, under the name it came with.

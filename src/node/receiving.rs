@@ -86,6 +86,14 @@ impl Receiving {
         Some(Ticket { id, epoch, bytes })
     }
 
+    /// Tells whether a message may wait though its mailbox has room, because it is not decoded yet. A quarter of what
+    /// may be held stays free for those whose mailbox is full.
+    pub(crate) fn may_defer(&mut self, id: AccountId, bytes: u64) -> bool {
+        let has_room = self.held.saturating_add(bytes) <= self.max_held / 4 * 3;
+        let account = self.account(id);
+        has_room && account.freed.plus(account.waiting).is_below(account.granted)
+    }
+
     /// Notes that a message has left its backlog.
     pub(crate) fn leave(&mut self, ticket: &Ticket) {
         self.held = self.held.saturating_sub(ticket.bytes + WAITING_COST);
@@ -373,6 +381,20 @@ mod tests {
         let mut receiving = Receiving::new(&settings);
         let held = (0..1000).filter(|number| receiving.wait(id(*number), 10_000).is_some());
         assert_eq!(held.count(), 9);
+    }
+
+    #[test]
+    fn what_is_not_decoded_yet_leaves_room_for_full_mailboxes() {
+        let settings = InboundSettings { max_held_bytes: 100_000, ..settings(1) };
+        let mut receiving = Receiving::new(&settings);
+        assert!(receiving.may_defer(id(0), 70_000));
+        let first = receiving.wait(id(0), 70_000).unwrap();
+        assert!(!receiving.may_defer(id(0), 1), "no credit is left");
+        assert!(receiving.may_defer(id(1), 1000));
+        assert!(!receiving.may_defer(id(1), 10_000));
+        assert!(receiving.wait(id(1), 10_000).is_some());
+        receiving.leave(&first);
+        assert!(receiving.may_defer(id(0), 10_000), "credit alone is the sender's to keep");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::node::backlog::Parked;
+use crate::node::deferred::{Decoding, Encoded};
 use crate::node::directory::{Failure, Left, Place, Route};
 use crate::node::mailbox::Envelope;
 use crate::wire::TextId;
@@ -74,6 +76,18 @@ impl Routes {
             self.filled.push(key);
         }
         Ok(())
+    }
+
+    /// Gives a message that is to wait until it is decoded, and where; call it only when no route holds a message.
+    pub(crate) fn defer(
+        &mut self,
+        key: Key,
+        encoded: Encoded,
+        envelope: Envelope,
+    ) -> Option<(Arc<Place>, Box<dyn Parked>, Decoding)> {
+        let route = &find(&mut self.by_target, key)?.route;
+        let (parked, decoding) = route.defer(encoded, envelope);
+        Some((Arc::clone(route.place()), parked, decoding))
     }
 
     /// Hands every batch over; gives how many messages were taken, and shows the others to `left`.
@@ -149,6 +163,10 @@ mod tests {
             let taken = batch.len() as u64;
             self.seen.lock().unwrap().extend(batch.into_iter().map(|byte| (self.name, byte)));
             taken
+        }
+
+        fn defer(&self, _: Encoded, _: Envelope) -> (Box<dyn Parked>, Decoding) {
+            unreachable!("nothing is deferred here")
         }
 
         fn place(&self) -> &Arc<Place> {
