@@ -25,6 +25,7 @@ use crate::node::ask::Answer;
 use crate::node::backlog::{self, Backlog};
 use crate::node::cluster::Cluster;
 use crate::node::dead_letters::{LogLimit, Observers};
+use crate::node::deferred::{Decoders, Decoding};
 use crate::node::directory::{Acceptor, Directory, Place, RegisterError};
 use crate::node::driver::{self, Driver};
 use crate::node::link::now;
@@ -70,6 +71,7 @@ pub(crate) struct Core {
     pub(crate) cancel: CancellationToken,
     pub(crate) drivers: TaskTracker,
     tasks: TaskTracker,
+    decoders: Decoders,
     runtime: Handle,
 }
 
@@ -146,6 +148,7 @@ impl Core {
             cancel,
             drivers: TaskTracker::new(),
             tasks: TaskTracker::new(),
+            decoders: Decoders::new(),
             runtime,
         });
         core.peers.insert(core.address().clone(), core.own_peer());
@@ -305,9 +308,12 @@ impl Core {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
-    /// Runs what takes a thread for a while; the node's end waits for it.
-    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
-        self.tasks.spawn_blocking_on(work, &self.runtime);
+    /// Decodes on a thread where that may take its time; the node's end waits for it.
+    pub(crate) fn decode(self: &Arc<Self>, decoding: Decoding) {
+        if self.decoders.add(decoding) {
+            let core = Arc::clone(self);
+            self.tasks.spawn_blocking_on(move || core.decoders.work(), &self.runtime);
+        }
     }
 
     /// Runs a task that outlives the node's others; it must end by itself.

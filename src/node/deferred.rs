@@ -12,7 +12,8 @@
 //!    |   reads on                     |-- outcome, room --->|  offered: into the mailbox, or it ends
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,19 @@ pub(crate) struct Encoded {
 
 /// Decodes a message; to be run where it may take its time.
 pub(crate) type Decoding = Box<dyn FnOnce() + Send>;
+
+/// Shares a node's few decoding threads out, first come, first served: a thread for each message would be as many as a
+/// peer likes.
+pub(crate) struct Decoders {
+    line: Mutex<Line>,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Decoding>,
+    threads: usize,
+}
 
 /// Stands in a backlog for a message that is being decoded.
 struct Deferred<T> {
@@ -55,6 +69,41 @@ impl Encoded {
     /// Gives the encoded message.
     pub(crate) fn payload(&self) -> &[u8] {
         self.frame.get(self.begin..).unwrap_or_default()
+    }
+}
+
+impl Decoders {
+    /// As many threads as there are cores, and two at least: one may be at a message for long.
+    pub(crate) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { line: Mutex::default(), most: cores.max(2) }
+    }
+
+    /// Adds work; true if it wants another thread, which is to call [`work`](Self::work).
+    pub(crate) fn add(&self, decoding: Decoding) -> bool {
+        let mut line = self.line();
+        line.waiting.push_back(decoding);
+        let is_wanted = line.threads < self.most;
+        line.threads += usize::from(is_wanted);
+        is_wanted
+    }
+
+    /// Decodes until nothing waits.
+    pub(crate) fn work(&self) {
+        while let Some(decoding) = self.next() {
+            decoding();
+        }
+    }
+
+    fn next(&self) -> Option<Decoding> {
+        let mut line = self.line();
+        let next = line.waiting.pop_front();
+        line.threads -= usize::from(next.is_none());
+        next
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,5 +165,25 @@ impl<T: Send + 'static> Parked for Deferred<T> {
 
     fn is_deferred(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_few_and_leave_nothing_undone() {
+        let decoders = Decoders { line: Mutex::default(), most: 2 };
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let wanted = (0..5).filter(|number| {
+            let (number, done) = (*number, Arc::clone(&done));
+            decoders.add(Box::new(move || done.lock().unwrap().push(number)))
+        });
+        assert_eq!(wanted.collect::<Vec<_>>(), [0, 1]);
+        decoders.work();
+        decoders.work();
+        assert_eq!(*done.lock().unwrap(), [0, 1, 2, 3, 4]);
+        assert!(decoders.add(Box::new(|| {})), "the threads are gone");
     }
 }

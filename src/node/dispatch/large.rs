@@ -82,13 +82,13 @@ impl Dispatcher {
         };
         self.intake.count(account, size);
         match self.intake.park(&self.core, account, &place, parked) {
-            Ok(()) => self.core.spawn_blocking(decoding),
+            Ok(()) => self.core.decode(decoding),
             Err(failure) => self.report([Ended::warm(&self.dictionary, key, failure)]),
         }
         self.intake.settle(|_| Some(&place));
     }
 
-    /// Tells whether a reply is worth a thread, and not too many others have one.
+    /// Tells whether a reply is worth another thread's time, and not too many others have it.
     fn has_time_for(&self, size: usize) -> bool {
         size > AT_ONCE && Arc::strong_count(&self.replies) <= MAX_REPLIES
     }
@@ -100,14 +100,14 @@ impl Dispatcher {
             return completion(Answer::Failed(Reason::SchemaMismatch));
         }
         let one_of_few = Arc::clone(&self.replies);
-        self.core.spawn_blocking(move || {
+        self.core.decode(Box::new(move || {
             completion(Answer::Reply { wire_name: &wire_name, payload: encoded.payload() });
             drop(one_of_few);
-        });
+        }));
     }
 }
 
 /// The largest message that is decoded by the task that reads the link: about 0.1 ms.
 const AT_ONCE: usize = 128 * 1024;
-/// Replies of one link that are decoded elsewhere at the same time.
+/// Replies of one link that are decoded elsewhere, or wait for that.
 const MAX_REPLIES: usize = 2;
