@@ -164,6 +164,12 @@ impl IntoActorPath for &ActorPath {
     }
 }
 
+impl IntoActorPath for Arc<ActorPath> {
+    fn into_actor_path(self) -> Result<ActorPath, PathError> {
+        Ok(Self::unwrap_or_clone(self))
+    }
+}
+
 impl IntoActorPath for &str {
     fn into_actor_path(self) -> Result<ActorPath, PathError> {
         self.parse()

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{
-    Breaking, Double, Doubled, LONG, Net, association, collector, letter, on_both, until,
+    Double, Doubled, LONG, Net, Wrapped, association, collector, letter, on_both, until,
     until_accounted, within,
 };
 use serde::de::Error;
@@ -180,15 +180,15 @@ async fn what_is_decoded_slowly_holds_its_own_senders_back() {
 async fn a_message_outlives_the_link_that_brought_it() {
     on_both(async |net| {
         let ada = net.node().await;
-        let wire = Breaking::over(&net);
-        let bob = net.builder_over(wire.clone()).start().await.unwrap();
+        let (transport, wires) = Wrapped::breaking(&net);
+        let bob = net.builder_over(transport).start().await.unwrap();
         let (gate, double) = (Gate::new(), doubler(&ada, &bob));
         let (mailbox, mut loads) = collector::<Slow>();
         let slow = bob.resolve(ada.register("/user/slow", mailbox).unwrap()).unwrap();
         slow.tell(&Slow::new(0, gate.0, LARGE)).unwrap();
         slow.tell(&Slow::new(1, OPEN, LARGE)).unwrap();
         until("both to be there", || ada.stats().tells_received == 2).await;
-        wire.break_links();
+        wires.break_links();
         until("another link", || association(&bob, &ada.address()).activations == 2).await;
         goes_round(&double).await;
         slow.tell(&Slow::new(2, OPEN, 10)).unwrap();
@@ -281,8 +281,8 @@ async fn a_large_message_that_cannot_be_decoded_is_refused_like_a_small_one() {
 async fn a_reply_that_is_decoded_for_long_keeps_nobody_waiting_and_outlives_its_link() {
     on_both(async |net| {
         let ada = net.node().await;
-        let wire = Breaking::over(&net);
-        let bob = net.builder_over(wire.clone()).start().await.unwrap();
+        let (transport, wires) = Wrapped::breaking(&net);
+        let bob = net.builder_over(transport).start().await.unwrap();
         let (gate, double) = (Gate::new(), doubler(&ada, &bob));
         let grow = async |small: Slow, cx: &mut Context| {
             let gate = small.text.parse().unwrap();
@@ -294,7 +294,7 @@ async fn a_reply_that_is_decoded_for_long_keeps_nobody_waiting_and_outlives_its_
         let meanwhile = async {
             until("the reply to be decoded", || gate.has_visitor()).await;
             goes_round(&double).await;
-            wire.break_links();
+            wires.break_links();
             until("another link", || association(&bob, &ada.address()).activations == 2).await;
             gate.open();
         };

@@ -232,7 +232,10 @@ async fn a_mesh_parts_each_pair_of_nodes_by_itself_and_either_way() {
     assert_eq!(soon(inboxes[2].recv()).await, Some(Count(5)));
 
     mesh.cut(1, 2, Cut::Reset);
-    eventually("the reset is noticed", PATIENCE, || mesh.way(1, 2).links() + mesh.way(2, 1).links() == 0).await;
+    eventually("the reset is noticed", PATIENCE, || {
+        mesh.way(1, 2).links() + mesh.way(2, 1).links() == 0
+    })
+    .await;
     mesh.heal();
     // What is told before the reset is noticed may be lost with the link.
     let arrived = async {

@@ -91,7 +91,7 @@ impl Room {
             }
             // The library vouches for the sender's node, so nobody speaks in another's name.
             (ToRoom::Say { text }, Some(sender), _) => {
-                if let Some(member) = self.members.get(&sender) {
+                if let Some(member) = self.members.get(&*sender) {
                     self.announce(&format!("{}: {text}", member.name), Some(&sender));
                     tell(member, &Heard::Relayed);
                 }

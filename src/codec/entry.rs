@@ -6,6 +6,7 @@
 
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
+use std::marker::PhantomData;
 
 use super::grammar::{assert_codec_name, assert_manifest};
 use super::macros::Upgrade;
@@ -68,7 +69,9 @@ pub struct CodecEntry {
     origin: Origin,
     type_id: fn() -> TypeId,
     type_name: fn() -> &'static str,
-    decode: ErasedDecode,
+    /// A [`Decode`] of the registered type: erasing the decoder costs a look at a type where it is fetched, erasing
+    /// what it gives would cost one with every message.
+    decode: &'static (dyn Any + Send + Sync),
 }
 
 impl CodecEntry {
@@ -99,7 +102,7 @@ impl CodecEntry {
             origin,
             type_id: TypeId::of::<V::Last>,
             type_name: type_name::<V::Last>,
-            decode: decode_into_slot::<O, C, V>,
+            decode: &Way::<O, C, V>::DECODE,
         }
     }
 
@@ -126,7 +129,7 @@ impl CodecEntry {
         origin: Origin::new("", 0, ""),
         type_id: TypeId::of::<()>,
         type_name: type_name::<()>,
-        decode: |_, _| Ok(()),
+        decode: &(),
     };
 
     /// Returns the manifest.
@@ -183,10 +186,23 @@ impl CodecEntry {
     /// Fails if the bytes are not one message of this type, if they cost more than their length
     /// justifies, or if `M` is not the registered type.
     pub fn decode<M: 'static>(&self, bytes: &[u8]) -> Result<M, CodecError> {
-        let mut slot: Option<M> = None;
-        contain(|| (self.decode)(bytes, &mut slot))
-            .and_then(|()| slot.ok_or_else(|| self.wrong_type::<M>()))
-            .map_err(|fault| CodecError { manifest: self.manifest, codec: self.codec, fault })
+        match self.decoder::<M>() {
+            Some(decode) => contain(|| decode(bytes)),
+            None => Err(self.wrong_type::<M>()),
+        }
+        .map_err(|fault| self.error(fault))
+    }
+
+    /// Returns the decoder itself, if `M` is the registered type; panics of the type's code are the caller's.
+    #[must_use]
+    pub(crate) fn decoder<M: 'static>(&self) -> Option<Decode<M>> {
+        self.decode.downcast_ref().copied()
+    }
+
+    /// Names this entry in what a decoder of it reported.
+    #[must_use]
+    pub(crate) fn error(&self, fault: CodecFault) -> CodecError {
+        CodecError { manifest: self.manifest, codec: self.codec, fault }
     }
 
     /// Spells the entry for peers and for the fingerprint; `accepted` has the grammar.
@@ -224,18 +240,14 @@ impl fmt::Debug for CodecEntry {
     }
 }
 
-/// Decodes into an `Option<M>` behind the `Any`, so that erasing `M` needs no allocation.
-type ErasedDecode = fn(&[u8], &mut dyn Any) -> Result<(), CodecFault>;
+/// Decodes one message from all of the bytes.
+pub(crate) type Decode<M> = fn(&[u8]) -> Result<M, CodecFault>;
 
-/// Leaves a slot of another type empty, which the caller, who knows that type's name, reports.
-fn decode_into_slot<O, C: Codec<O>, V: Upgrade<O>>(
-    bytes: &[u8],
-    slot: &mut dyn Any,
-) -> Result<(), CodecFault> {
-    if let Some(slot) = slot.downcast_mut::<Option<V::Last>>() {
-        *slot = Some(V::upgrade(C::decode(bytes)?));
-    }
-    Ok(())
+/// Decodes an `O` in format `C` and converts it along `V`.
+struct Way<O, C, V>(PhantomData<(O, C, V)>);
+
+impl<O, C: Codec<O>, V: Upgrade<O>> Way<O, C, V> {
+    const DECODE: Decode<V::Last> = |bytes| Ok(V::upgrade(C::decode(bytes)?));
 }
 
 #[cfg(test)]

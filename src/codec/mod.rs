@@ -19,6 +19,7 @@ use thiserror::Error;
 pub(crate) use self::accepted::{Accepted, ListFault};
 pub use self::bincode::Bincode;
 pub use self::encoding::Encoding;
+pub(crate) use self::entry::Decode;
 pub use self::entry::{CodecEntry, Origin};
 pub(crate) use self::registry::Mismatch;
 pub use self::registry::{CodecRegistry, DecodeError, RegistryError};
@@ -214,7 +215,8 @@ pub fn encode<M: RemoteMessage>(message: &M, out: &mut Vec<u8>) -> Result<(), Co
 }
 
 /// Runs conversion code of a user's type, turning its panics into a fault.
-fn contain<T>(convert: impl FnOnce() -> Result<T, CodecFault>) -> Result<T, CodecFault> {
+#[inline]
+pub(crate) fn contain<T>(convert: impl FnOnce() -> Result<T, CodecFault>) -> Result<T, CodecFault> {
     // What a panic may leave half done is a value that nobody gets to see, or bytes that `encode`
     // cuts off.
     catch_unwind(AssertUnwindSafe(convert)).unwrap_or(Err(CodecFault::Panicked))

@@ -51,9 +51,8 @@ pub trait ActorFn<'a, M>: FnMut(M, &'a mut Context) -> Self::Future {
 pub struct Context {
     core: Arc<Core>,
     path: ActorPath,
-    sender: Option<ActorPath>,
+    sender: Option<Arc<ActorPath>>,
     reply: Option<ReplyTo>,
-    wait: Option<Duration>,
     is_stopping: bool,
 }
 
@@ -96,7 +95,7 @@ impl Context {
     /// Gives the sender of the message, if it said who it is.
     #[must_use]
     pub fn sender(&self) -> Option<&ActorPath> {
-        self.sender.as_ref()
+        self.sender.as_deref()
     }
 
     /// Tells whether the message is an ask that waits for a reply.
@@ -118,7 +117,7 @@ impl Context {
         if let Some(asker) = self.reply.take() {
             return Ok(asker.reply(reply)?);
         }
-        let sender = self.sender.clone().ok_or(ReplyError::Nobody)?;
+        let sender = self.sender.as_deref().ok_or(ReplyError::Nobody)?;
         Ok(self.resolve(sender)?.tell_as(Some(self.path.local()), reply)?)
     }
 
@@ -150,11 +149,11 @@ impl Context {
         let Some(asker) = self.reply.take() else {
             return Ok(to.tell_as(Some(&sender), message)?);
         };
+        let wait = asker.wait().unwrap_or(FORWARD_WAIT).min(FORWARD_WAIT);
         let relay: Completion = Box::new(move |answer| match answer {
             Answer::Reply { wire_name, payload } => asker.relay(wire_name, payload),
             Answer::Failed(reason) => asker.fail(reason),
         });
-        let wait = self.wait.unwrap_or(FORWARD_WAIT).min(FORWARD_WAIT);
         to.ask_relayed(Some(&sender), message, wait, relay)
     }
 
@@ -242,7 +241,6 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
             path: path.clone(),
             sender: None,
             reply: None,
-            wait: None,
             is_stopping: false,
         };
         let _stopped = stopped.clone().drop_guard();
@@ -302,7 +300,7 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
     async fn handle(&mut self, delivery: Delivery<T>) -> bool {
         let Delivery { message, envelope } = delivery;
         let cx = &mut self.context;
-        (cx.sender, cx.reply, cx.wait) = (envelope.sender, envelope.reply, envelope.wait);
+        (cx.sender, cx.reply) = (envelope.sender, envelope.reply);
         let has_panicked = panics(self.actor.receive(message, cx)).await;
         // An ask that nobody replied to ends here, with NoReply unless it is told otherwise.
         let unanswered = self.context.reply.take();

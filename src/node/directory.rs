@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
-use crate::codec::{CodecEntry, CodecError, CodecFault, RemoteMessage};
+use crate::codec::{CodecEntry, CodecError, CodecFault, Decode, RemoteMessage, contain};
 use crate::event::Reason;
 use crate::node::backlog::{Backlog, Offered, Parked};
 use crate::node::deferred::{self, Decoding, Encoded};
@@ -71,8 +71,8 @@ pub enum RegisterError {
 
 /// Takes one message type for a registered path, whatever the mailbox behind.
 pub(crate) trait Acceptor: Send + Sync {
-    fn accepts(&self, codec: &CodecEntry) -> bool;
-    fn route(&self, codec: &'static CodecEntry, place: Arc<Place>) -> Box<dyn Route>;
+    /// Leads there for messages that `codec` decodes; `None` if they are of another type.
+    fn route(&self, codec: &'static CodecEntry, place: &Arc<Place>) -> Option<Box<dyn Route>>;
 }
 
 /// Carries the messages of one type to one actor.
@@ -198,9 +198,8 @@ impl Directory {
     ) -> Result<Box<dyn Route>, Reason> {
         let route = |entry: &Entry| {
             let codec = codec.ok_or(Reason::UnknownManifest)?;
-            let acceptor = entry.acceptors.iter().find(|acceptor| acceptor.accepts(codec));
-            let acceptor = acceptor.ok_or(Reason::NotAccepted)?;
-            Ok(acceptor.route(codec, Arc::clone(&entry.place)))
+            let mut routes = entry.acceptors.iter().map(|to| to.route(codec, &entry.place));
+            routes.find_map(|route| route).ok_or(Reason::NotAccepted)
         };
         self.entries.view(local, |_, entry| route(entry)).unwrap_or(Err(Reason::UnknownPath))
     }
@@ -247,36 +246,32 @@ struct Typed<M, T> {
 }
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
-    fn accepts(&self, codec: &CodecEntry) -> bool {
-        codec.decodes::<M>()
-    }
-
-    fn route(&self, codec: &'static CodecEntry, place: Arc<Place>) -> Box<dyn Route> {
-        Box::new(TypedRoute::<M, T> {
+    fn route(&self, codec: &'static CodecEntry, place: &Arc<Place>) -> Option<Box<dyn Route>> {
+        Some(Box::new(TypedRoute::<M, T> {
             codec,
-            place,
+            decode: codec.decoder()?,
+            place: Arc::clone(place),
             mailbox: Arc::downgrade(&self.mailbox),
             batch: VecDeque::new(),
             refused: Vec::new(),
-            message: PhantomData,
-        })
+        }))
     }
 }
 
 struct TypedRoute<M, T> {
     codec: &'static CodecEntry,
+    decode: Decode<M>,
     place: Arc<Place>,
     /// Weak, so that the mailbox ends with its registration and not with the last link that used it.
     mailbox: Weak<dyn Mailbox<T>>,
     batch: VecDeque<Delivery<T>>,
     refused: Vec<Refused<T>>,
-    message: PhantomData<fn(M)>,
 }
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
         envelope.bytes = payload.len();
-        match decode::<M, T>(self.codec, payload) {
+        match decode::<M, T>(self.codec, self.decode, payload) {
             Ok(message) => self.batch.push_back(Delivery::new(message, envelope)),
             Err(fault) => return Err(fault.of(envelope)),
         }
@@ -284,8 +279,9 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     }
 
     fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding) {
-        let (codec, mailbox) = (self.codec, Weak::clone(&self.mailbox));
-        deferred::defer(codec, mailbox, encoded, envelope, |payload| decode::<M, T>(codec, payload))
+        let (codec, by, mailbox) = (self.codec, self.decode, Weak::clone(&self.mailbox));
+        let decode = move |payload: &[u8]| decode::<M, T>(codec, by, payload);
+        deferred::defer(codec, mailbox, encoded, envelope, decode)
     }
 
     fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64 {
@@ -406,9 +402,10 @@ impl<T> From<Refused<T>> for Failure {
 #[inline]
 fn decode<M: RemoteMessage + Into<T>, T>(
     codec: &'static CodecEntry,
+    by: Decode<M>,
     payload: &[u8],
 ) -> Result<T, Fault> {
-    let message = codec.decode::<M>(payload).map_err(|error| Fault::undecodable(&error))?;
+    let message = contain(|| by(payload)).map_err(|f| Fault::undecodable(&codec.error(f)))?;
     // The conversion is the user's code.
     catch_unwind(AssertUnwindSafe(|| message.into())).map_err(|_| Fault {
         reason: Reason::Panicked,

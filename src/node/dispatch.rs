@@ -12,7 +12,7 @@ use std::sync::MutexGuard;
 
 use crate::address::UniqueAddress;
 use crate::association::LinkId;
-use crate::association::control::{ControlPdu, Rest};
+use crate::association::control::{Amount, ControlPdu, Rest};
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
@@ -28,9 +28,9 @@ use crate::node::negotiation::Listing;
 use crate::node::peers::{Gate, Peer};
 use crate::node::reassembly::Reassembly;
 use crate::node::refusals::Refusals;
-use crate::node::routes::{Before, Key, Routes};
+use crate::node::routes::{Key, Routes, Unpushed};
 use crate::path::ActorPath;
-use crate::wire::{Dictionary, FrameDecoder, RawFrame, TellHeader, TextId, TextRef};
+use crate::wire::{Dictionary, FrameDecoder, FrameKind, RawFrame, TellHeader, TextId, TextRef};
 
 /// Dispatches the frames of one link.
 pub(crate) struct Dispatcher {
@@ -41,7 +41,7 @@ pub(crate) struct Dispatcher {
     /// Who the link belongs to, once it is activated.
     from: Option<UniqueAddress>,
     dictionary: Dictionary,
-    senders: HashMap<TextId, ActorPath>,
+    senders: HashMap<TextId, Arc<ActorPath>>,
     routes: Routes,
     /// Ends with the link, and with it a message that is incomplete.
     reassembly: Reassembly,
@@ -134,6 +134,14 @@ impl Dispatcher {
 
     fn frame(&mut self, gate: &Gate, raw: RawFrame<'_>) -> Result<Option<Step>, FrameFault> {
         let is_active = self.link.is_none() || gate.active == self.link;
+        if raw.kind == FrameKind::TELL && is_active && self.core.sink.is_none() {
+            if let Some((target, manifest, payload)) = TellHeader::parse_plain(raw.body) {
+                self.identify(gate);
+                self.tally.tells += 1;
+                self.tell_warm((target, manifest), payload, Envelope::default())?;
+                return Ok(None);
+            }
+        }
         match ClusterFrame::parse(raw)? {
             ClusterFrame::Control(ControlPdu::Codecs { lines, rest }) if is_active => {
                 self.identify(gate);
@@ -259,7 +267,8 @@ impl Dispatcher {
     fn tell(&mut self, header: &TellHeader<'_>, payload: &[u8]) -> Result<(), FrameFault> {
         if self.core.sink.is_none() {
             if let (TextRef::Id(target), TextRef::Id(manifest)) = (header.target, header.manifest) {
-                return self.tell_warm(header, (target, manifest), payload);
+                let envelope = self.envelope(header)?;
+                return self.tell_warm((target, manifest), payload, envelope);
             }
         }
         let envelope = self.envelope(header)?;
@@ -271,7 +280,7 @@ impl Dispatcher {
             payload,
         };
         let account = AccountId::of(header.target);
-        self.intake.count(account, payload.len());
+        self.intake.count(account, Amount::one(payload.len() as u64));
         let (place, ended) = match self.mismatch(tell.wire_name) {
             Some((reason, detail)) => {
                 (None, Some(Ended::cold(&tell, Failure { reason, detail, envelope })))
@@ -290,34 +299,64 @@ impl Dispatcher {
     /// Delivers by ids: the route is resolved once per link.
     fn tell_warm(
         &mut self,
-        header: &TellHeader<'_>,
         key: Key,
         payload: &[u8],
+        envelope: Envelope,
     ) -> Result<(), FrameFault> {
-        let envelope = self.envelope(header)?;
-        let ended = match self.routes.before(key) {
-            Before::Nothing => None,
-            Before::Flush => {
-                self.flush_and_report();
-                None
-            }
-            Before::Resolve => {
-                self.flush_and_report();
-                self.resolve_route(key)?.err()
-            }
-        };
-        self.intake.count(AccountId::of(header.target), payload.len());
-        let failed = match ended {
-            Some((reason, detail)) => Err(Failure { reason, detail, envelope }),
-            None => self.routes.push(key, payload, envelope),
-        };
-        if let Err(failure) = failed {
-            self.report([Ended::warm(&self.dictionary, key, failure)]);
+        if let Err(unpushed) = self.routes.push(key, payload, envelope) {
+            self.tell_later(key, payload, unpushed)?;
         }
         if self.routes.is_brimful() {
             self.flush_and_report();
         }
         Ok(())
+    }
+
+    /// Delivers what did not take its route, after what has to come before.
+    #[cold]
+    fn tell_later(
+        &mut self,
+        key: Key,
+        payload: &[u8],
+        unpushed: Unpushed,
+    ) -> Result<(), FrameFault> {
+        let (envelope, denied) = match unpushed {
+            Unpushed::Failed(failure) => {
+                self.report([Ended::warm(&self.dictionary, key, failure)]);
+                return Ok(());
+            }
+            Unpushed::Flush(envelope) => {
+                self.flush_and_report();
+                (envelope, None)
+            }
+            Unpushed::Resolve(envelope) => {
+                self.flush_and_report();
+                (envelope, self.resolve_route(key)?.err())
+            }
+        };
+        let failure = match denied {
+            None => match self.routes.push(key, payload, envelope) {
+                Ok(()) => return Ok(()),
+                Err(Unpushed::Failed(failure)) => failure,
+                // The registration has ended in this moment.
+                Err(Unpushed::Flush(envelope) | Unpushed::Resolve(envelope)) => {
+                    self.count_ended(key, payload);
+                    Failure { reason: Reason::UnknownPath, detail: None, envelope }
+                }
+            },
+            Some((reason, detail)) => {
+                self.count_ended(key, payload);
+                Failure { reason, detail, envelope }
+            }
+        };
+        self.report([Ended::warm(&self.dictionary, key, failure)]);
+        Ok(())
+    }
+
+    /// Counts a tell that no route took.
+    fn count_ended(&mut self, (target, _): Key, payload: &[u8]) {
+        let account = AccountId::of(TextRef::Id(target));
+        self.intake.count(account, Amount::one(payload.len() as u64));
     }
 
     fn resolve_route(&mut self, key: Key) -> Result<Result<(), Denied>, FrameFault> {
@@ -341,18 +380,16 @@ impl Dispatcher {
             Some(sender) => self.sender(sender)?,
             None => None,
         };
-        let reply = header.correlation.map(|id| ReplyTo::new(Arc::clone(&self.peer), id));
-        let wait = deadline(header.extensions).filter(|_| reply.is_some());
-        let mut envelope = Envelope::default();
-        (envelope.sender, envelope.reply, envelope.wait) = (sender, reply, wait);
-        Ok(envelope)
+        let wait = || deadline(header.extensions);
+        let reply = header.correlation.map(|id| ReplyTo::new(Arc::clone(&self.peer), id, wait()));
+        Ok(Envelope { sender, reply, bytes: 0 })
     }
 
     /// Gives the sender's path. Only this node itself may name a sender on another node.
-    fn sender(&mut self, text: TextRef<'_>) -> Result<Option<ActorPath>, FrameFault> {
+    fn sender(&mut self, text: TextRef<'_>) -> Result<Option<Arc<ActorPath>>, FrameFault> {
         if let TextRef::Id(id) = text {
             if let Some(path) = self.senders.get(&id) {
-                return Ok(Some(path.clone()));
+                return Ok(Some(Arc::clone(path)));
             }
         }
         let parsed = self.dictionary.resolve(text)?.parse::<ActorPath>().ok();
@@ -361,8 +398,9 @@ impl Dispatcher {
             Some(path) if self.link.is_none() => Some(path),
             Some(_) | None => None,
         };
+        let path = path.map(Arc::new);
         if let (TextRef::Id(id), Some(path)) = (text, &path) {
-            self.senders.insert(id, path.clone());
+            self.senders.insert(id, Arc::clone(path));
         }
         Ok(path)
     }
@@ -371,6 +409,9 @@ impl Dispatcher {
     fn flush(&mut self) -> Vec<Ended> {
         let Self { core, dictionary, routes, intake, .. } = self;
         let mut ended = Vec::new();
+        for (target, came) in routes.counts() {
+            intake.count(AccountId::of(TextRef::Id(target)), came);
+        }
         let taken = routes.flush(|key, place, left| {
             let failed = match left {
                 Left::Failed(failure) => Err(failure),

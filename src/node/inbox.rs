@@ -125,10 +125,15 @@ impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
             return refused.extend(batch.drain(..).map(Refused::Gone));
         }
         let was_empty = queue.items.is_empty();
-        let bytes = batch.iter().map(|delivery| delivery.envelope.bytes).sum();
-        if was_empty && offered <= self.0.capacity && bytes <= self.0.max_bytes {
-            std::mem::swap(&mut queue.items, batch);
-            queue.bytes = bytes;
+        let bytes: usize = batch.iter().map(|delivery| delivery.envelope.bytes).sum();
+        let (after, after_bytes) = (queue.items.len() + offered, queue.bytes.saturating_add(bytes));
+        if after <= self.0.capacity && after_bytes <= self.0.max_bytes {
+            if was_empty {
+                std::mem::swap(&mut queue.items, batch);
+            } else {
+                queue.items.append(batch);
+            }
+            queue.bytes = after_bytes;
         } else {
             while self.0.has_room(&queue) {
                 let Some(delivery) = batch.pop_front() else { break };

@@ -26,9 +26,8 @@ impl Intake {
         Self { peer, came: Vec::new(), touched: Vec::new() }
     }
 
-    /// Counts a tell.
-    #[inline]
-    pub(crate) fn count(&mut self, id: AccountId, bytes: usize) {
+    /// Counts tells.
+    pub(crate) fn count(&mut self, id: AccountId, tells: Amount) {
         if self.came.len() <= id.index() {
             self.came.resize(id.index() + 1, Amount::default());
         }
@@ -36,7 +35,7 @@ impl Intake {
         if came.messages == 0 {
             self.touched.push(id);
         }
-        *came = came.plus(Amount::one(bytes as u64));
+        *came = came.plus(tells);
     }
 
     /// Lets a message wait in front of its full mailbox; given back as a failure if the peer was not granted as much,

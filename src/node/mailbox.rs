@@ -76,15 +76,15 @@ pub struct Delivery<M> {
 }
 
 /// What came along with a message.
+///
+/// It is moved and kept with every message, so it is three words long: whatever few messages bring is behind one.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Envelope {
     /// The actor that sent it, if it said so.
-    pub sender: Option<ActorPath>,
+    pub sender: Option<Arc<ActorPath>>,
     /// The way back, if it is an ask. Dropping it ends the ask with [`Reason::NoReply`].
     pub reply: Option<ReplyTo>,
-    /// How long the asker waited at most when it sent the ask.
-    pub wait: Option<Duration>,
     /// Size of the encoded message.
     pub(crate) bytes: usize,
 }
@@ -132,9 +132,14 @@ impl<M> Refused<M> {
 
 /// Answers one ask, once; dropping it unanswered tells the asker so, with [`Reason::Panicked`] if a panic drops it.
 #[derive(Debug)]
-pub struct ReplyTo {
+pub struct ReplyTo(Box<Asker>);
+
+/// Who waits for a reply.
+#[derive(Debug)]
+struct Asker {
     peer: Arc<Peer>,
     correlation: u64,
+    wait: Option<Duration>,
     is_answered: bool,
     verdict: Option<Arc<Mutex<Phase>>>,
 }
@@ -158,15 +163,21 @@ enum Phase {
 }
 
 impl ReplyTo {
-    pub(crate) fn new(peer: Arc<Peer>, correlation: u64) -> Self {
-        Self { peer, correlation, is_answered: false, verdict: None }
+    pub(crate) fn new(peer: Arc<Peer>, correlation: u64, wait: Option<Duration>) -> Self {
+        Self(Box::new(Asker { peer, correlation, wait, is_answered: false, verdict: None }))
+    }
+
+    /// Gives how long the asker waited at most when it sent the ask, if it said so.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.0.wait
     }
 
     /// Keeps a drop silent until the verdict.
     pub(crate) fn await_verdict(&mut self) -> Verdict {
         let phase = Arc::new(Mutex::new(Phase::Pending));
-        self.verdict = Some(Arc::clone(&phase));
-        Verdict { peer: Arc::clone(&self.peer), correlation: self.correlation, phase }
+        self.0.verdict = Some(Arc::clone(&phase));
+        Verdict { peer: Arc::clone(&self.0.peer), correlation: self.0.correlation, phase }
     }
 
     /// Sends the reply; never waits.
@@ -174,8 +185,8 @@ impl ReplyTo {
     /// # Errors
     /// [`TellError`] as for a tell; the asker is told that there is no reply.
     pub fn reply<R: RemoteMessage>(mut self, reply: &R) -> Result<(), TellError> {
-        encode_reply(&self.peer, self.correlation, reply)?;
-        self.is_answered = true;
+        encode_reply(&self.0.peer, self.0.correlation, reply)?;
+        self.0.is_answered = true;
         Ok(())
     }
 
@@ -186,8 +197,8 @@ impl ReplyTo {
 
     /// Passes an encoded reply on.
     pub(crate) fn relay(mut self, wire_name: &str, payload: &[u8]) {
-        match self.peer.relay_reply(self.correlation, wire_name, payload) {
-            Ok(()) => self.is_answered = true,
+        match self.0.peer.relay_reply(self.0.correlation, wire_name, payload) {
+            Ok(()) => self.0.is_answered = true,
             Err(outbox::Refused::TooLarge { .. } | outbox::Refused::Unframeable) => {
                 self.send_failure(Reason::TooLarge);
             }
@@ -197,13 +208,13 @@ impl ReplyTo {
     }
 
     fn send_failure(&mut self, reason: Reason) {
-        self.is_answered = true;
-        fail_ask(&self.peer, self.correlation, reason);
+        self.0.is_answered = true;
+        fail_ask(&self.0.peer, self.0.correlation, reason);
     }
 
     /// Tells whether a verdict is still to come, which then speaks for this reply.
     fn leaves_it_to_the_verdict(&self) -> bool {
-        let Some(phase) = &self.verdict else { return false };
+        let Some(phase) = &self.0.verdict else { return false };
         let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
         let is_pending = *phase == Phase::Pending;
         if is_pending {
@@ -231,7 +242,7 @@ fn fail_ask(peer: &Peer, correlation: u64, reason: Reason) {
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        if !self.is_answered && !self.leaves_it_to_the_verdict() {
+        if !self.0.is_answered && !self.leaves_it_to_the_verdict() {
             let reason = if std::thread::panicking() { Reason::Panicked } else { Reason::NoReply };
             self.send_failure(reason);
         }

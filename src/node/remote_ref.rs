@@ -401,24 +401,33 @@ fn refused(refused: Refused, size: usize) -> TellError {
     }
 }
 
-/// Lends a buffer of this thread. It is taken out while lent, so a codec that tells gets another one.
+/// Lends a buffer of this thread; a codec that tells gets another one.
 fn with_scratch<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let result = run(&mut scratch);
-    give_back(scratch);
-    result
+    SCRATCH.with(|scratch| {
+        let Ok(mut scratch) = scratch.try_borrow_mut() else { return run(&mut Vec::new()) };
+        scratch.clear();
+        let result = run(&mut scratch);
+        if scratch.capacity() > SCRATCH_KEPT {
+            *scratch = Vec::new();
+            give_way();
+        }
+        result
+    })
 }
 
 /// Keeps a buffer for this thread's next message.
-#[inline]
-fn give_back(scratch: Vec<u8>) {
-    if scratch.capacity() <= SCRATCH_KEPT {
-        SCRATCH.set(scratch);
+fn give_back(buffer: Vec<u8>) {
+    if buffer.capacity() <= SCRATCH_KEPT {
+        SCRATCH.set(buffer);
     } else {
-        // The writer that was woken for it may be waiting for this very thread: it goes before the next message.
-        SENDS.set(SENDS_IN_A_TURN - 1);
+        give_way();
     }
+}
+
+/// Lets the next send of this thread yield first: the writer that was woken for a large message may be waiting for
+/// this very thread.
+fn give_way() {
+    SENDS.set(SENDS_IN_A_TURN - 1);
 }
 
 /// Tells, once in 128 sends of this thread, that it is time to let other tasks run. tokio's own budget would do,

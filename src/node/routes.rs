@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::association::control::Amount;
 use crate::node::backlog::Parked;
 use crate::node::deferred::{Decoding, Encoded};
 use crate::node::directory::{Failure, Left, Place, Route};
@@ -19,7 +20,7 @@ pub(crate) type Key = (TextId, TextId);
 pub(crate) struct Routes {
     /// By the target's id; each has about as many as its actor has message types.
     by_target: Vec<Vec<Warm>>,
-    /// The routes that hold messages, in the order in which they got their first.
+    /// The routes that messages came for since the last flush, in the order of the first.
     filled: Vec<Key>,
     /// Counts the routes.
     len: usize,
@@ -27,21 +28,24 @@ pub(crate) struct Routes {
     held: usize,
 }
 
-/// Says what must happen before a message takes its route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Before {
-    /// Nothing.
-    Nothing,
+/// Gives back a message that did not take its route.
+#[derive(Debug)]
+pub(crate) enum Unpushed {
     /// Messages of other types for the same actor wait: they are to be flushed, or it would overtake them.
-    Flush,
+    Flush(Envelope),
     /// There is no route, or its registration has ended: resolve it, behind what waits.
-    Resolve,
+    Resolve(Envelope),
+    /// It has ended; it is counted.
+    Failed(Failure),
 }
 
 struct Warm {
     manifest: TextId,
     route: Box<dyn Route>,
-    is_filled: bool,
+    /// The registration that the route leads to.
+    place: Arc<Place>,
+    /// What came since the last look at the counts; a route that holds messages has a count.
+    came: Amount,
 }
 
 impl Routes {
@@ -57,25 +61,39 @@ impl Routes {
         let Some(routes) = self.by_target.get_mut(target.index()) else { return };
         let before = routes.len();
         routes.retain(|warm| warm.manifest != manifest);
-        routes.push(Warm { manifest, route, is_filled: false });
+        let (place, came) = (Arc::clone(route.place()), Amount::default());
+        routes.push(Warm { manifest, route, place, came });
         self.len += routes.len() - before;
     }
 
-    /// Decodes a message into the batch of its route; does nothing without one.
+    /// Counts a message and decodes it into the batch of its route.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         key: Key,
         payload: &[u8],
         envelope: Envelope,
-    ) -> Result<(), Failure> {
-        let Some(warm) = find(&mut self.by_target, key) else { return Ok(()) };
-        warm.route.push(payload, envelope)?;
-        self.held += 1;
-        if !warm.is_filled {
-            warm.is_filled = true;
+    ) -> Result<(), Unpushed> {
+        let (target, manifest) = key;
+        let routes = self.by_target.get_mut(target.index()).map(Vec::as_mut_slice);
+        let routes = routes.unwrap_or_default();
+        let Some(at) = routes.iter().position(|warm| warm.manifest == manifest) else {
+            return Err(Unpushed::Resolve(envelope));
+        };
+        if routes.len() > 1
+            && routes.iter().any(|warm| warm.has_some() && warm.manifest != manifest)
+        {
+            return Err(Unpushed::Flush(envelope));
+        }
+        let Some(warm) = routes.get_mut(at).filter(|warm| warm.place.is_current()) else {
+            return Err(Unpushed::Resolve(envelope));
+        };
+        if !warm.has_some() {
             self.filled.push(key);
         }
-        Ok(())
+        warm.came = warm.came.plus(Amount::one(payload.len() as u64));
+        self.held += 1;
+        warm.route.push(payload, envelope).map_err(Unpushed::Failed)
     }
 
     /// Gives a message that is to wait until it is decoded, and where; call it only when no route holds a message.
@@ -85,20 +103,31 @@ impl Routes {
         encoded: Encoded,
         envelope: Envelope,
     ) -> Option<(Arc<Place>, Box<dyn Parked>, Decoding)> {
-        let route = &find(&mut self.by_target, key)?.route;
-        let (parked, decoding) = route.defer(encoded, envelope);
-        Some((Arc::clone(route.place()), parked, decoding))
+        let warm = find(&mut self.by_target, key)?;
+        let (parked, decoding) = warm.route.defer(encoded, envelope);
+        Some((Arc::clone(&warm.place), parked, decoding))
     }
 
-    /// Hands every batch over; gives how many messages were taken, and shows the others to `left`.
+    /// Tells whether there is a route whose registration still stands.
+    pub(crate) fn has(&mut self, key: Key) -> bool {
+        find(&mut self.by_target, key).is_some_and(|warm| warm.place.is_current())
+    }
+
+    /// Shows by target what came since the last flush.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (TextId, Amount)> {
+        let warm =
+            |key: &Key| self.by_target.get(key.0.index())?.iter().find(|w| w.manifest == key.1);
+        self.filled.iter().filter_map(move |key| Some((key.0, warm(key)?.came)))
+    }
+
+    /// Hands every batch over and counts anew; gives how many messages were taken, and shows the others to `left`.
     pub(crate) fn flush(&mut self, mut left: impl FnMut(Key, &Arc<Place>, Left)) -> u64 {
         let mut taken = 0;
         self.held = 0;
         for key in self.filled.drain(..) {
             if let Some(warm) = find(&mut self.by_target, key) {
-                warm.is_filled = false;
-                let place = Arc::clone(warm.route.place());
-                taken += warm.route.flush(&mut |message| left(key, &place, message));
+                warm.came = Amount::default();
+                taken += warm.route.flush(&mut |message| left(key, &warm.place, message));
             }
         }
         taken
@@ -106,23 +135,19 @@ impl Routes {
 
     /// Gives the registration that a target's messages go to.
     pub(crate) fn place(&self, target: usize) -> Option<&Arc<Place>> {
-        Some(self.by_target.get(target)?.last()?.route.place())
+        Some(&self.by_target.get(target)?.last()?.place)
     }
 
     /// Tells whether the routes hold as many messages as they may: they are to be flushed.
     pub(crate) fn is_brimful(&self) -> bool {
         self.held >= MAX_HELD
     }
+}
 
-    /// Says what must happen before a message takes its route.
-    pub(crate) fn before(&self, (target, manifest): Key) -> Before {
-        let routes = self.by_target.get(target.index()).map(Vec::as_slice).unwrap_or_default();
-        match routes.iter().find(|warm| warm.manifest == manifest) {
-            Some(warm) if warm.route.place().is_current() => {}
-            Some(_) | None => return Before::Resolve,
-        }
-        let others_wait = routes.iter().any(|warm| warm.is_filled && warm.manifest != manifest);
-        if others_wait { Before::Flush } else { Before::Nothing }
+impl Warm {
+    #[inline]
+    fn has_some(&self) -> bool {
+        self.came.messages > 0
     }
 }
 
@@ -190,17 +215,30 @@ mod tests {
         routes.insert((id(key.0), id(key.1)), Box::new(route));
     }
 
+    /// Pushes a message of one byte, and says what became of it.
+    fn push(routes: &mut Routes, key: (u16, u16), byte: u8) -> &'static str {
+        match routes.push((id(key.0), id(key.1)), &[byte], Envelope::default()) {
+            Ok(()) => "pushed",
+            Err(Unpushed::Flush(_)) => "flush",
+            Err(Unpushed::Resolve(_)) => "resolve",
+            Err(Unpushed::Failed(_)) => "failed",
+        }
+    }
+
     #[test]
     fn batches_go_out_in_the_order_in_which_they_began() {
         let (mut routes, seen) = (Routes::default(), Seen::default());
         insert(&mut routes, (1, 9), "first", &seen);
         insert(&mut routes, (1000, 9), "second", &seen);
         for (target, byte) in [(1000, 1), (1, 2), (1000, 3)] {
-            routes.push((id(target), id(9)), &[byte], Envelope::default()).unwrap();
+            assert_eq!(push(&mut routes, (target, 9), byte), "pushed");
         }
+        let counts: Vec<_> = routes.counts().map(|(id, came)| (id.get(), came.messages)).collect();
+        assert_eq!(counts, [(1000, 2), (1, 1)]);
         assert_eq!(routes.flush(|_, _, _| unreachable!()), 3);
         assert_eq!(*seen.lock().unwrap(), [("second", 1), ("second", 3), ("first", 2)]);
         assert_eq!(routes.flush(|_, _, _| unreachable!()), 0);
+        assert_eq!(routes.counts().count(), 0);
     }
 
     #[test]
@@ -209,24 +247,22 @@ mod tests {
         insert(&mut routes, (1, 8), "one type", &seen);
         insert(&mut routes, (1, 9), "other type", &seen);
         insert(&mut routes, (2, 8), "other actor", &seen);
-        routes.push((id(1), id(8)), &[1], Envelope::default()).unwrap();
-        assert_eq!(routes.before((id(1), id(8))), Before::Nothing);
-        assert_eq!(routes.before((id(2), id(8))), Before::Nothing);
-        assert_eq!(routes.before((id(1), id(9))), Before::Flush);
+        assert_eq!(push(&mut routes, (1, 8), 1), "pushed");
+        assert_eq!(push(&mut routes, (1, 8), 2), "pushed");
+        assert_eq!(push(&mut routes, (2, 8), 3), "pushed");
+        assert_eq!(push(&mut routes, (1, 9), 4), "flush");
         routes.flush(|_, _, _| unreachable!());
-        assert_eq!(routes.before((id(1), id(9))), Before::Nothing);
+        assert_eq!(push(&mut routes, (1, 9), 4), "pushed");
     }
 
     #[test]
     fn a_route_is_resolved_anew_when_its_registration_has_ended() {
         let (mut routes, seen) = (Routes::default(), Seen::default());
-        let key = (id(3), id(4));
-        assert_eq!(routes.before(key), Before::Resolve);
+        assert_eq!(push(&mut routes, (3, 4), 5), "resolve");
         insert(&mut routes, (3, 4), "ended", &seen);
-        assert_eq!(routes.before(key), Before::Resolve);
+        assert_eq!(push(&mut routes, (3, 4), 5), "resolve");
         insert(&mut routes, (3, 4), "new", &seen);
-        assert_eq!(routes.before(key), Before::Nothing);
-        routes.push(key, &[5], Envelope::default()).unwrap();
+        assert_eq!(push(&mut routes, (3, 4), 5), "pushed");
         assert_eq!(routes.flush(|_, _, _| unreachable!()), 1);
         assert_eq!(*seen.lock().unwrap(), [("new", 5)]);
     }

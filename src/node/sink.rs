@@ -1,6 +1,7 @@
 //! Is the seam where inbound tells leave tellwire.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::address::UniqueAddress;
 use crate::codec::{CodecFault, DecodeError};
@@ -41,7 +42,7 @@ pub struct InboundTell<'a> {
     /// The encoded message: a slice of the link's buffer.
     pub payload: &'a [u8],
     /// The actor that sent it, if it said so.
-    pub sender: Option<ActorPath>,
+    pub sender: Option<Arc<ActorPath>>,
     /// The way back, if it is an ask. Dropping it ends the ask with [`Reason::NoReply`].
     pub reply: Option<ReplyTo>,
     /// The node it came from.

@@ -246,7 +246,7 @@ impl RemoteMessageSink for RecordingSink {
             target: tell.target.to_owned(),
             wire_name: tell.wire_name.to_owned(),
             payload: tell.payload.to_vec(),
-            sender: tell.sender,
+            sender: tell.sender.map(Arc::unwrap_or_clone),
         });
         drop(tells);
         self.shared.arrived.notify_waiters();

@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use super::{EXTENSIONS_LIMIT, FrameError, FrameKind, Input, MAGIC, TextRef};
+use super::{EXTENSIONS_LIMIT, FrameError, FrameKind, Input, MAGIC, TextId, TextRef};
 
 /// Opens a HELLO body: who is calling, and in which versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,17 @@ impl<'a> TellHeader<'a> {
         }
         self.extensions.encode(out);
         Ok(())
+    }
+
+    /// Reads the commonest header, ids of target and manifest and nothing else, and returns the payload with them;
+    /// `None` for any other, which is [`parse`](Self::parse)'s to read or to refuse.
+    #[must_use]
+    #[inline]
+    pub fn parse_plain(body: &[u8]) -> Option<(TextId, TextId, &[u8])> {
+        let ([0, t0, t1, m0, m1], payload) = body.split_first_chunk()? else { return None };
+        let target = TextId::new(u16::from_be_bytes([*t0, *t1]))?;
+        let manifest = TextId::new(u16::from_be_bytes([*m0, *m1]))?;
+        Some((target, manifest, payload))
     }
 
     /// Reads a header, and returns the payload with it.

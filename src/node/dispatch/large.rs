@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::{Dispatcher, Step};
+use crate::association::control::Amount;
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault};
 use crate::node::ask::Answer;
@@ -14,7 +15,7 @@ use crate::node::deferred::Encoded;
 use crate::node::ended::Ended;
 use crate::node::mailbox::Envelope;
 use crate::node::peers::Gate;
-use crate::node::routes::{Before, Key};
+use crate::node::routes::Key;
 use crate::wire::{FrameKind, RawFrame, TellHeader, TextRef};
 
 impl Dispatcher {
@@ -63,7 +64,7 @@ impl Dispatcher {
         }
         let key = (target, manifest);
         self.flush_and_report();
-        if self.routes.before(key) == Before::Resolve && self.resolve_route(key)?.is_err() {
+        if !self.routes.has(key) && self.resolve_route(key)?.is_err() {
             return Ok(None);
         }
         let holds_back =
@@ -80,7 +81,7 @@ impl Dispatcher {
         let Some((place, parked, decoding)) = self.routes.defer(key, encoded, envelope) else {
             return;
         };
-        self.intake.count(account, size);
+        self.intake.count(account, Amount::one(size as u64));
         match self.intake.park(&self.core, account, &place, parked) {
             Ok(()) => self.core.decode(decoding),
             Err(failure) => self.report([Ended::warm(&self.dictionary, key, failure)]),

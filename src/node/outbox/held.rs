@@ -2,14 +2,15 @@
 //!
 //! A plain table: its bounds, and when a target's tells may go, are the outbox's business.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::node::credit::AccountId;
 
 /// Keeps the tells that wait for credit.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    queues: HashMap<AccountId, VecDeque<Item>>,
+    /// By account; a peer has some two thousand at most.
+    queues: Vec<VecDeque<Item>>,
     frames: usize,
     bytes: usize,
 }
@@ -46,7 +47,7 @@ impl Held {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut new = Vec::new();
-        let queue = self.queues.entry(id).or_default();
+        let queue = self.queue(id);
         let last = match queue.back_mut() {
             Some(Item::Frames { bytes, .. }) => Some(bytes),
             Some(Item::Chunks(_)) | None => None,
@@ -59,45 +60,38 @@ impl Held {
         if is_new && encoded.is_ok() {
             queue.push_back(Item::Frames { bytes: new, begin: 0 });
         }
-        if queue.is_empty() {
-            self.queues.remove(&id);
-        }
         encoded.inspect(|()| self.count(more))
     }
 
     /// Adds a large message.
     pub(super) fn push_chunks(&mut self, id: AccountId, chunks: Vec<u8>) {
         self.count(chunks.len());
-        self.queues.entry(id).or_default().push_back(Item::Chunks(chunks));
+        self.queue(id).push_back(Item::Chunks(chunks));
     }
 
     /// Tells whether an account has tells here.
     pub(super) fn has(&self, id: AccountId) -> bool {
-        self.queues.contains_key(&id)
+        self.queues.get(id.index()).is_some_and(|queue| !queue.is_empty())
     }
 
     /// Lends the first tells of an account; [`settle`](Self::settle) says what became of them.
     pub(super) fn lend_first(&mut self, id: AccountId) -> Option<Item> {
-        self.queues.get_mut(&id)?.pop_front()
+        self.queues.get_mut(id.index())?.pop_front()
     }
 
     /// Takes back what is left of what was lent, and counts out what is not.
     pub(super) fn settle(&mut self, id: AccountId, gone: Gone, rest: Option<Item>) {
         self.frames -= gone.frames;
         self.bytes -= gone.bytes;
-        let Some(queue) = self.queues.get_mut(&id) else { return };
         if let Some(item) = rest {
-            queue.push_front(item);
-        }
-        if queue.is_empty() {
-            self.queues.remove(&id);
+            self.queue(id).push_front(item);
         }
     }
 
     /// Takes out the large messages that `is_void` picks.
     pub(super) fn void(&mut self, is_void: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let mut void = Vec::new();
-        for queue in self.queues.values_mut() {
+        for queue in &mut self.queues {
             let (gone, kept) = std::mem::take(queue).into_iter().partition(|item| match item {
                 Item::Chunks(chunks) => is_void(chunks),
                 Item::Frames { .. } => false,
@@ -106,7 +100,6 @@ impl Held {
             let gone: VecDeque<Item> = gone;
             void.extend(gone.into_iter().map(Item::into_bytes));
         }
-        self.queues.retain(|_, queue| !queue.is_empty());
         self.frames -= void.len();
         self.bytes -= void.iter().map(Vec::len).sum::<usize>();
         void
@@ -114,13 +107,22 @@ impl Held {
 
     /// Names the accounts that have tells here.
     pub(super) fn accounts(&self) -> Vec<AccountId> {
-        self.queues.keys().copied().collect()
+        let filled = self.queues.iter().zip(0..).filter(|(queue, _)| !queue.is_empty());
+        filled.filter_map(|(_, number)| AccountId::new(number)).collect()
     }
 
     /// Takes everything out, each target's in order.
     pub(super) fn drain(&mut self) -> Vec<Vec<u8>> {
         let taken = std::mem::take(self);
-        taken.queues.into_values().flatten().map(Item::into_bytes).collect()
+        taken.queues.into_iter().flatten().map(Item::into_bytes).collect()
+    }
+
+    fn queue(&mut self, id: AccountId) -> &mut VecDeque<Item> {
+        if self.queues.len() <= id.index() {
+            self.queues.resize_with(id.index() + 1, VecDeque::new);
+        }
+        // Within bounds by the line above.
+        &mut self.queues[id.index()]
     }
 
     fn count(&mut self, bytes: usize) {

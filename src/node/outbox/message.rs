@@ -158,6 +158,8 @@ impl Message for OutgoingReply<'_> {
 pub(super) struct Names {
     definitions: Definitions,
     manifests: HashMap<(TypeId, u8), Option<TextId>, BuildHasherDefault<IdHasher>>,
+    /// The last one that was found in `manifests`: messages of a type come in rows.
+    last: Option<((TypeId, u8), TextId)>,
 }
 
 impl Names {
@@ -185,6 +187,7 @@ impl Names {
         self.definitions.since(0).map(|(_, text)| text.to_owned()).collect()
     }
 
+    #[inline]
     fn intern_cached(&mut self, text: &str, cached: &AtomicU16) -> Option<TextId> {
         match TextId::new(cached.load(Ordering::Relaxed)) {
             Some(id) => Some(id),
@@ -196,15 +199,24 @@ impl Names {
         }
     }
 
+    #[inline]
     fn manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
+        match self.last {
+            Some((last, id)) if last == (name.type_id, name.form) => TextRef::Id(id),
+            Some(_) | None => self.find_manifest(name, literal),
+        }
+    }
+
+    fn find_manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
         let definitions = &mut self.definitions;
         let spell = || format!("{}:{}", name.codec, name.manifest);
         let id = *self
             .manifests
             .entry((name.type_id, name.form))
             .or_insert_with(|| definitions.intern(&spell()));
-        if id.is_none() {
-            *literal = spell();
+        match id {
+            Some(id) => self.last = Some(((name.type_id, name.form), id)),
+            None => *literal = spell(),
         }
         text_ref(literal, id)
     }
@@ -255,6 +267,12 @@ impl<'a> Waiting<'a> {
         let frame = whole(raw)?;
         if frame.kind != FrameKind::TELL {
             return None;
+        }
+        if let Some((target, _, payload)) = wire::TellHeader::parse_plain(frame.body) {
+            if raw.kind == FrameKind::TELL {
+                let target = TextRef::Id(target);
+                return Some(Self { target, payload: payload.len(), correlation: None });
+            }
         }
         let (header, here) = wire::TellHeader::parse(frame.body).ok()?;
         let beyond = match raw.kind {
