@@ -38,7 +38,8 @@ pub struct AssociationSettings {
     pub backoff_max: Duration,
     /// Time without a link after which what waits for the peer becomes dead letters. Default 30 s, from 10 ms.
     pub give_up_after: Duration,
-    /// Silence after which the peer is asked for a sign of life. Default 3 s; costs one 20-byte frame each way.
+    /// Silence after which the peer is asked for a sign of life. Default 3 s; costs one 20-byte frame each way, and the
+    /// two sides take turns.
     pub ping_interval: Duration,
     /// Silence after which the link is held to be dead. Default 10 s, more than `ping_interval`.
     pub liveness_timeout: Duration,

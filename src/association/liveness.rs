@@ -1,4 +1,8 @@
 //! Watches a link for signs of life: any frame counts, silence is answered with a Ping.
+//!
+//! A Ping and its answer are signs of life for both sides, which would so ask at the same time again. Whoever asked last
+//! waits a quarter longer: on an idle link the sides take turns, one Ping an interval in all, and each learns the
+//! round-trip time with every other.
 
 use std::time::{Duration, Instant};
 
@@ -64,8 +68,9 @@ impl Liveness {
     }
 
     fn next_ping(&self, interval: Duration) -> Instant {
-        let pinged = self.pinged.map_or(self.heard, |ping| ping.at);
-        later(self.heard.max(pinged), interval)
+        let by_silence = later(self.heard, interval);
+        let by_turn = |ping: Ping| later(later(ping.at, interval), interval / 4);
+        self.pinged.map_or(by_silence, |ping| by_silence.max(by_turn(ping)))
     }
 }
 
@@ -84,8 +89,28 @@ mod tests {
         assert_eq!(liveness.check(at(2), INTERVAL, TIMEOUT), Silence::Fine);
         assert_eq!(liveness.check(at(3), INTERVAL, TIMEOUT), Silence::Ping(1));
         assert_eq!(liveness.check(at(4), INTERVAL, TIMEOUT), Silence::Fine);
-        assert_eq!(liveness.check(at(6), INTERVAL, TIMEOUT), Silence::Ping(2));
+        assert_eq!(liveness.check(at(6), INTERVAL, TIMEOUT), Silence::Fine);
+        assert_eq!(liveness.check(at(7), INTERVAL, TIMEOUT), Silence::Ping(2));
         assert_eq!(liveness.check(at(10), INTERVAL, TIMEOUT), Silence::Dead);
+    }
+
+    #[test]
+    fn the_sides_of_an_idle_link_take_turns() {
+        let start = Instant::now();
+        let mut sides = [Liveness::new(start), Liveness::new(start)];
+        let mut asked = Vec::new();
+        // Both look at the same times; a Ping and its answer take none.
+        for quarter in 1..=60 {
+            let now = start + INTERVAL / 4 * quarter;
+            for side in 0..2 {
+                if let Silence::Ping(_) = sides[side].check(now, INTERVAL, TIMEOUT) {
+                    asked.push(side);
+                    sides.iter_mut().for_each(|side| side.heard(now));
+                }
+            }
+        }
+        let turns: Vec<usize> = (0..15).map(|turn| turn % 2).collect();
+        assert_eq!(asked, turns);
     }
 
     #[test]
