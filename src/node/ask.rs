@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Reason;
@@ -28,7 +29,7 @@ pub(crate) struct Asks {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, BuildHasherDefault<Scatter>>,
     last: u64,
     /// Asks among these frames have ended, and why: the last two times. What was written when a link ended may be
     /// followed at once by what never was, whose reason is another.
@@ -74,6 +75,16 @@ impl Asks {
         }
     }
 
+    /// Notes that asks have lost their place among the frames to the peer; they get another one.
+    pub(crate) fn take_back(&self, correlations: &[u64]) {
+        let mut inner = self.lock();
+        for correlation in correlations {
+            if let Some(waiting) = inner.waiting.get_mut(correlation) {
+                waiting.position = None;
+            }
+        }
+    }
+
     /// Forgets an ask whose caller has given up.
     pub(crate) fn forget(&self, correlation: u64) {
         let forgotten = self.lock().waiting.remove(&correlation);
@@ -116,6 +127,24 @@ impl Asks {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hashes a correlation, which this node counts up itself: nobody can choose numbers that collide.
+#[derive(Debug, Default)]
+struct Scatter(u64);
+
+impl Hasher for Scatter {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
