@@ -223,6 +223,29 @@ async fn broken_links_take_no_credit_along() {
     .await;
 }
 
+/// What waits may be more than the new incarnation has granted anybody.
+#[tokio::test]
+async fn what_waits_for_a_peer_that_restarts_is_held_back_by_its_slow_actor() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let (mailbox, mut notes) = collector::<Note>();
+        let slow = bob.resolve(ada.register("/user/slow", mailbox).unwrap()).unwrap();
+        send(&slow, 0..1_000).await;
+        notes.take(1_000).await;
+        let address = ada.address();
+        drop(ada);
+        until("the link to be gone", || association(&bob, &address).up_since.is_none()).await;
+        (1_000..2_000).for_each(|seq| slow.tell(&note(seq)).unwrap());
+
+        let ada = net.restart(&address).await;
+        let (mailbox, mut inbox) = bounded::<Note>(10);
+        ada.register("/user/slow", mailbox).unwrap();
+        take(&mut inbox, 1_000..2_000).await;
+        assert_eq!(ada.stats().dead_letters, []);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_actor_that_stops_lets_its_senders_go_with_dead_letters() {
     on_both(async |net| {

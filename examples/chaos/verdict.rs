@@ -168,6 +168,12 @@ impl Verdict {
         for to in &sender.life.stuck {
             self.broken.push(format!("{} to {to}: the last tell finds no room", sender.name));
         }
+        let held_back =
+            sender.life.letters.iter().filter(|((.., reason), _)| reason == "MailboxFull");
+        let refused: u64 = held_back.map(|(_, count)| count).sum();
+        if refused > 0 {
+            self.broken.push(format!("{}: full mailboxes refused {refused} tells", sender.name));
+        }
         if let Some((streamed, counted)) = sender.life.closed {
             if streamed != counted {
                 let name = &sender.name;
@@ -315,6 +321,12 @@ mod tests {
     #[test]
     fn the_stream_of_dead_letters_and_their_count_are_compared() {
         assert_eq!(broken("born 7, closed 3 4", &[CLOSED]).len(), 1);
+    }
+
+    #[test]
+    fn a_full_mailbox_holds_back_and_refuses_nothing() {
+        let receiver = format!("got 0 7 1, got 0 7 3, letter 0 In Tell MailboxFull 1, {CLOSED}");
+        assert_eq!(broken(&format!("{TOLD}, {CLOSED}"), &[&receiver]).len(), 1);
     }
 
     #[test]

@@ -236,8 +236,9 @@ impl Driver {
                 self.peer.gate().acknowledged = 0;
                 self.peer.receiving().restart();
                 self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::NewIncarnation);
-                let lost = self.peer.outbox.new_incarnation();
-                self.lost(Reason::NewIncarnation, lost);
+                let renewed = self.peer.outbox.new_incarnation();
+                self.peer.asks.take_back(&renewed.asks);
+                self.lost(Reason::NewIncarnation, renewed.lost);
                 self.core.observers.event(NodeEvent::NewIncarnation { previous, current });
             }
             Action::GiveUp { reason, why } => self.give_up(reason, why),

@@ -71,6 +71,15 @@ pub(crate) enum IsFirst {
     No,
 }
 
+/// Says what became of an outbox whose peer is another incarnation.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    /// How many frames the old incarnation may not have received.
+    pub(crate) lost: u64,
+    /// Asks that had a place in a lane and have none any more.
+    pub(crate) asks: Vec<u64>,
+}
+
 /// Counts frames for statistics.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -254,16 +263,17 @@ impl Outbox {
         self.lock().books.settle_drained();
     }
 
-    /// Starts new books for another incarnation; gives how many frames the old one may not have received.
-    pub(crate) fn new_incarnation(&self) -> u64 {
+    /// Starts new books for another incarnation, whose credit what waits has yet to get.
+    pub(crate) fn new_incarnation(&self) -> Renewed {
         let lost = self.settle_unknown();
         let mut inner = self.lock();
         inner.books = Books::default();
+        let asks = inner.hold_all();
         inner.begin_credit();
         // Acknowledgements and failed asks of the old one would be mistaken for the new one's.
         inner.control.clear();
         inner.control_frames = 0;
-        lost
+        Renewed { lost, asks }
     }
 
     /// Takes nothing any more; what waits stays for the writer or for `discard`.

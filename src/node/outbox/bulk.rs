@@ -155,8 +155,18 @@ impl Bulk {
     /// Takes out the messages of more than `limit` bytes. Their places remain, since the positions of those behind
     /// them are known already.
     pub(super) fn void_above(&mut self, limit: usize) -> Vec<Arc<Vec<u8>>> {
-        let large = self.items.iter_mut().filter(|item| item.payload > limit);
-        let void: Vec<_> = large.map(Item::void).collect();
+        self.void(|item| item.payload > limit)
+    }
+
+    /// Takes out everything that `picks`, given frame behind frame, in the same way; nobody may be taking meanwhile.
+    pub(super) fn void_where(&mut self, picks: impl Fn(&[u8]) -> bool) -> Vec<Arc<Vec<u8>>> {
+        self.at = 0;
+        self.void(|item| !item.is_void() && picks(&item.bytes))
+    }
+
+    fn void(&mut self, picks: impl Fn(&Item) -> bool) -> Vec<Arc<Vec<u8>>> {
+        let picked = self.items.iter_mut().filter(|item| picks(item));
+        let void: Vec<_> = picked.map(Item::void).collect();
         self.bytes -= void.iter().map(|bytes| bytes.len()).sum::<usize>();
         void
     }

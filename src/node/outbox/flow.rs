@@ -15,7 +15,7 @@ use crate::lane::Lane;
 use crate::node::books::Position;
 use crate::node::credit::{AccountId, Credit};
 use crate::settings::OutboxSettings;
-use crate::wire;
+use crate::wire::{self, FrameKind, RawFrame};
 
 /// Keeps what is known of credit, and the tells that wait for it.
 #[derive(Debug, Default)]
@@ -182,6 +182,43 @@ impl Lanes {
         }
     }
 
+    /// Takes the tells out of the lanes, to wait for credit like the others: what they were paid with was another
+    /// incarnation's. Gives the asks among them. To be called when nobody takes frames.
+    pub(super) fn hold_all(&mut self) -> Vec<u64> {
+        let (mut earlier, mut asks) = (Held::default(), Vec::new());
+        for slab in self.ordinary.drain() {
+            for (raw, frame) in frames(&slab) {
+                match Waiting::parse(raw) {
+                    Some(tell) => {
+                        earlier.push_frame(AccountId::of(tell.target), frame);
+                        asks.extend(tell.correlation);
+                    }
+                    None => self.ordinary.append_frame(frame),
+                }
+            }
+        }
+        let is_tell = |bytes: &[u8]| {
+            frames(bytes).next().is_some_and(|(raw, _)| Waiting::parse(raw).is_some())
+        };
+        for item in self.bulk.void_where(is_tell) {
+            for (raw, frame) in frames(&item) {
+                let Some(tell) = Waiting::parse(raw) else { continue };
+                asks.extend(tell.correlation);
+                let id = AccountId::of(tell.target);
+                match raw.kind {
+                    // The first of a message, whose others follow.
+                    FrameKind::CHUNK => earlier.push_chunks(id, item.to_vec()),
+                    _ => earlier.push_frame(id, frame),
+                }
+            }
+        }
+        self.flow.held.put_before(earlier);
+        for id in self.flow.held.accounts() {
+            self.flow.credit.hold(id, true);
+        }
+        asks
+    }
+
     /// Begins to count for another incarnation of the peer.
     pub(super) fn begin_credit(&mut self) {
         let waiting = self.waiting();
@@ -290,13 +327,19 @@ impl Lanes {
     fn waiting(&self) -> Vec<(AccountId, u64)> {
         let mut waiting = Vec::new();
         for bytes in self.ordinary.slabs().chain(self.bulk.messages()) {
-            let mut rest = bytes;
-            while let Some((raw, behind)) = wire::split_frame(rest) {
-                let tell = Waiting::parse(raw);
-                waiting.extend(tell.map(|tell| (AccountId::of(tell.target), tell.payload as u64)));
-                rest = behind;
-            }
+            let tells = frames(bytes).filter_map(|(raw, _)| Waiting::parse(raw));
+            waiting.extend(tells.map(|tell| (AccountId::of(tell.target), tell.payload as u64)));
         }
         waiting
     }
+}
+
+/// Goes through frames that lie one behind the other: each read, and as it lies there.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (RawFrame<'_>, &[u8])> {
+    std::iter::from_fn(move || {
+        let (raw, behind) = wire::split_frame(bytes)?;
+        let (frame, _) = bytes.split_at(bytes.len() - behind.len());
+        bytes = behind;
+        Some((raw, frame))
+    })
 }

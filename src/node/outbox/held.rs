@@ -3,6 +3,7 @@
 //! A plain table: its bounds, and when a target's tells may go, are the outbox's business.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use crate::node::credit::AccountId;
 
@@ -63,10 +64,30 @@ impl Held {
         encoded.inspect(|()| self.count(more))
     }
 
+    /// Appends a frame that is written already.
+    pub(super) fn push_frame(&mut self, id: AccountId, frame: &[u8]) {
+        let copied = self.push(id, |out| {
+            out.extend_from_slice(frame);
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = copied;
+    }
+
     /// Adds a large message.
     pub(super) fn push_chunks(&mut self, id: AccountId, chunks: Vec<u8>) {
         self.count(chunks.len());
         self.queue(id).push_back(Item::Chunks(chunks));
+    }
+
+    /// Puts the tells that `earlier` holds in front of those here.
+    pub(super) fn put_before(&mut self, earlier: Self) {
+        self.frames += earlier.frames;
+        self.bytes += earlier.bytes;
+        for (mut queue, number) in earlier.queues.into_iter().zip(0..) {
+            let Some(id) = AccountId::new(number) else { continue };
+            queue.append(self.queue(id));
+            *self.queue(id) = queue;
+        }
     }
 
     /// Tells whether an account has tells here.

@@ -43,6 +43,15 @@ impl Ordinary {
         Ok(self.offered())
     }
 
+    /// Appends a frame that is written already.
+    pub(super) fn append_frame(&mut self, frame: &[u8]) {
+        if self.last.bytes.len() + frame.len() > QUANTUM {
+            self.begin_slab();
+        }
+        self.last.bytes.extend_from_slice(frame);
+        self.last.frames += 1;
+    }
+
     /// Moves the first slab into the empty `into`; gives how many frames it has.
     pub(super) fn take(&mut self, into: &mut Vec<u8>) -> u64 {
         let slab = match self.full.pop_front() {

@@ -80,7 +80,7 @@ fn an_answer_says_nothing_of_what_a_former_incarnation_had() {
     let outbox = outbox();
     offer(&outbox);
     write(&outbox);
-    assert_eq!(outbox.new_incarnation(), 1);
+    assert_eq!(outbox.new_incarnation().lost, 1);
     let position = offer(&outbox);
     offer(&outbox);
     write(&outbox);
@@ -295,6 +295,25 @@ fn what_is_held_keeps_its_order_across_the_lanes() {
     activate_first(&outbox);
     grant(&outbox, 0, 99);
     assert_eq!(written_payloads(&outbox), [70_000, 1, 80_000, 2, 3, 90_000, 4]);
+}
+
+#[test]
+fn what_waits_in_the_lanes_waits_for_the_credit_of_another_incarnation_in_its_order() {
+    let outbox = Outbox::new(Settings::default().outbox);
+    activate_first(&outbox);
+    grant(&outbox, 0, 99);
+    let sizes = [1, 70_000, 2, 3, 80_000, 4];
+    assert!(sizes.iter().all(|size| offer_tell(&outbox, "/a", *size).unwrap().is_some()));
+    outbox.deactivate();
+    outbox.new_incarnation();
+    offer_tell(&outbox, "/a", 5).unwrap();
+    let counts = outbox.counts();
+    assert_eq!((counts.held.frames, counts.ordinary.frames, counts.bulk.bytes), (7, 0, 0));
+    activate_first(&outbox);
+    assert_eq!(written_payloads(&outbox), [1, 70_000], "the initial window, and one beyond it");
+    grant(&outbox, 0, 99);
+    assert_eq!(written_payloads(&outbox), [2, 3, 80_000, 4, 5]);
+    assert!(outbox.is_empty());
 }
 
 /// Writes everything that waits to the active link; gives the sizes of the tells in the order of their beginnings.
