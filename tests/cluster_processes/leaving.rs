@@ -17,7 +17,9 @@ async fn the_leader_leaves_and_another_one_leads() {
     stage.all_up(&others).await;
     assert!(others.contains(&stage.leader(others[0]).await));
     for member in others {
-        let course = stage.told(member, leader);
+        let mut course = stage.told(member, leader);
+        // A process that has left answers nobody, which may be noticed before the last member lets it go.
+        course.retain(|told| told != "Unreachable");
         assert!(
             course.ends_with(&["Leaving", "Exited", "Removed"].map(String::from)),
             "{course:?}"
