@@ -137,8 +137,8 @@ impl Dispatcher {
         if raw.kind == FrameKind::TELL && is_active && self.core.sink.is_none() {
             if let Some((target, manifest, payload)) = TellHeader::parse_plain(raw.body) {
                 self.identify(gate);
-                self.tally.tells += 1;
                 self.tell_warm((target, manifest), payload, Envelope::default())?;
+                self.tally.tells += 1;
                 return Ok(None);
             }
         }
