@@ -128,8 +128,8 @@ pub struct ClusterTaskSettings {
     /// Time that `shutdown` gives the cluster to let the node leave, out of its own deadline; 0 s not to leave at
     /// all. Default 10 s; leaving takes about three rounds of gossip.
     pub leave_timeout: Duration,
-    /// Time after which a member that has left is quarantined: until then it may flush what it has told. Default 5 s;
-    /// who was declared dead is quarantined as soon as it is removed.
+    /// Time after which a member that has left is quarantined: until then it may flush what it has told. Default 5 s,
+    /// at most 10 minutes; who was declared dead is quarantined as soon as it is removed.
     pub quarantine_left_after: Duration,
     /// What the node does when the cluster has downed it. Default [`WhenDowned::ShutDown`].
     pub when_downed: WhenDowned,
@@ -289,7 +289,9 @@ impl Settings {
         ensure("observe.stream_capacity", self.observe.stream_capacity >= 1)?;
         ensure("cluster.max_pdus", self.cluster.max_pdus >= 1)?;
         ensure("cluster.max_pdus_of_peer", self.cluster.max_pdus_of_peer >= 1)?;
-        ensure("cluster.max_bytes", self.cluster.max_bytes >= 64 * KIB)
+        ensure("cluster.max_bytes", self.cluster.max_bytes >= 64 * KIB)?;
+        let left_after = self.cluster.quarantine_left_after;
+        ensure("cluster.quarantine_left_after", left_after <= TEN_MINUTES)
     }
 }
 
@@ -326,5 +328,8 @@ mod tests {
         settings.association.liveness_timeout = settings.association.ping_interval;
         let error = settings.check().unwrap_err();
         assert_eq!(error.knob, "association.liveness_timeout");
+        let mut settings = Settings::default();
+        settings.cluster.quarantine_left_after = Duration::MAX;
+        assert_eq!(settings.check().unwrap_err().knob, "cluster.quarantine_left_after");
     }
 }
