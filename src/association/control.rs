@@ -14,7 +14,7 @@
 //!    |--- Goodbye ---------------------->|
 //!    |<-- Goodbye ----------------------|
 //! ```
-//! Hello and Welcome carry a check sum of who their sender is; see `signed`.
+//! Hello and Welcome carry a check sum of who their sender is; see `summed`.
 //! When the acceptor has the smaller address, its Activate follows its Welcome in the same write. An acceptor that
 //! knew another incarnation sends a Ping after its Welcome; the Pong or the Activate proves that the dialler lives.
 
@@ -29,7 +29,7 @@ use crate::event::Reason;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     /// The dialling node.
-    #[serde(with = "super::signed")]
+    #[serde(with = "super::summed")]
     pub(crate) from: UniqueAddress,
     /// The address that was dialled: the acceptor refuses a call for somebody else.
     pub(crate) to: Address,
@@ -48,7 +48,7 @@ pub(crate) struct Welcome {
     /// The version of the wire both speak.
     pub(crate) version: u8,
     /// The accepting node.
-    #[serde(with = "super::signed")]
+    #[serde(with = "super::summed")]
     pub(crate) from: UniqueAddress,
     /// What the acceptor accepts.
     pub(crate) limits: Limits,

@@ -42,7 +42,7 @@ mod handshake;
 mod lifetime;
 mod liveness;
 mod quarantine;
-mod signed;
+mod summed;
 mod state;
 
 use std::collections::VecDeque;

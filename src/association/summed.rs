@@ -1,8 +1,8 @@
 //! Spells who a node is in the handshake: its address, its uid and a check sum of both.
 //!
-//! One garbled bit in a uid would be another uid, and so a later incarnation, which fences the true one for good. TCP's
-//! own check sum misses one such bit in some 65 536, and a transport may have none. So a sum
-//! that is wrong makes the PDU malformed: the link ends, and the next one tries again. It is no protection against an attacker.
+//! One garbled bit in a uid would be another uid, and so a later incarnation, which fences the true one for good. A
+//! transport may have no check sum of its own, and TCP's is weak. So a sum that is wrong makes the PDU malformed: the link
+//! ends, and the next one tries again. It is no protection against an attacker.
 //!
 //! The sum is FNV-1a with 32 bits over the address as text and the uid, big-endian.
 
