@@ -42,8 +42,8 @@ mod handshake;
 mod lifetime;
 mod liveness;
 mod quarantine;
-mod summed;
 mod state;
+mod summed;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
