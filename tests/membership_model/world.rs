@@ -65,6 +65,8 @@ struct Place {
     /// What it knows; None before it is a member, and after it has ended.
     gossip: Option<Arc<Gossip>>,
     has_ended: bool,
+    /// Its end was a farewell.
+    has_left: bool,
     /// Who has told it that the exit tasks are done.
     confirmed: BTreeSet<UniqueAddress>,
 }
@@ -76,6 +78,8 @@ pub(crate) struct World {
     places: [Place; 3],
     /// From, to and what was known when it was sent.
     under_way: Vec<(UniqueAddress, UniqueAddress, Arc<Gossip>)>,
+    /// A node that left was declared dead by one that had not seen it Exiting.
+    has_mistaken: bool,
     /// What should never have happened.
     pub(crate) fault: Option<String>,
 }
@@ -83,8 +87,13 @@ pub(crate) struct World {
 impl World {
     /// Lets the first node form a cluster and come Up.
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let mut world =
-            Self { bounds, places: Default::default(), under_way: Vec::new(), fault: None };
+        let mut world = Self {
+            bounds,
+            places: Default::default(),
+            under_way: Vec::new(),
+            has_mistaken: false,
+            fault: None,
+        };
         let own = node(0, 0);
         let mut gossip = Gossip::default();
         gossip.add(Member::joining(own.clone(), Profile::default())).unwrap();
@@ -199,6 +208,7 @@ impl World {
             Step::Confirm(at, to) => {
                 let own = self.own(at);
                 self.places[to].confirmed.insert(own);
+                self.places[at].has_left = true;
                 self.end(at);
             }
             Step::Crash(at) => {
@@ -212,6 +222,7 @@ impl World {
                 });
             }
             Step::Down(at, node) => {
+                self.has_mistaken |= self.places[node].has_left;
                 let node = self.own(node);
                 self.change(at, |_, gossip| gossip.advance(&node, MemberStatus::Down).unwrap());
             }
@@ -313,11 +324,16 @@ impl World {
     }
 
     /// Tells whether in each state the numbers of those that were Up differ.
+    ///
+    /// They need not where a leader has left and the next one, which has not heard of its last acts from those who saw
+    /// them, takes it for dead: then both may give out the same number, and the order of addresses decides. A node waits
+    /// longer before it declares anybody dead than gossip takes to come round.
     pub(crate) fn ages_differ(&self) -> bool {
-        self.gossips().all(|gossip| {
-            let numbers: Vec<_> = gossip.members().filter_map(Member::up_number).collect();
-            numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len()
-        })
+        self.has_mistaken
+            || self.gossips().all(|gossip| {
+                let numbers: Vec<_> = gossip.members().filter_map(Member::up_number).collect();
+                numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len()
+            })
     }
 
     /// Counts the members that all nodes know as Up.
@@ -389,14 +405,15 @@ impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.bounds.hash(state);
         for place in &self.places {
-            (place.incarnation, place.has_ended, &place.confirmed).hash(state);
+            let Place { incarnation, has_ended, has_left, confirmed, .. } = place;
+            (incarnation, has_ended, has_left, confirmed).hash(state);
             place.gossip.as_deref().map(|gossip| hash(gossip, state)).is_some().hash(state);
         }
         for (from, to, gossip) in &self.under_way {
             (from, to).hash(state);
             hash(gossip, state);
         }
-        self.fault.hash(state);
+        (self.has_mistaken, &self.fault).hash(state);
     }
 }
 
