@@ -108,6 +108,9 @@ async fn shutdown_flushes_a_hundred_thousand_queued_tells() {
         let mut settings = Settings::local();
         settings.outbox.max_frames = 200_000;
         settings.outbox.max_bytes = 32 << 20;
+        // What the actor has not granted yet waits beside the lanes.
+        settings.outbox.max_held_frames = 200_000;
+        settings.outbox.max_held_bytes = 32 << 20;
         let ada = net.node().await;
         let bob = net.builder().settings(settings).start().await.unwrap();
         let received = Arc::new(AtomicU64::new(0));
