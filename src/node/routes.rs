@@ -80,14 +80,16 @@ impl Routes {
         let Some(at) = routes.iter().position(|warm| warm.manifest == manifest) else {
             return Err(Unpushed::Resolve(envelope));
         };
+        // First of all: whoever is registered there instead is found, behind what waits.
+        if routes.get(at).is_none_or(|warm| !warm.place.is_current()) {
+            return Err(Unpushed::Resolve(envelope));
+        }
         if routes.len() > 1
             && routes.iter().any(|warm| warm.has_some() && warm.manifest != manifest)
         {
             return Err(Unpushed::Flush(envelope));
         }
-        let Some(warm) = routes.get_mut(at).filter(|warm| warm.place.is_current()) else {
-            return Err(Unpushed::Resolve(envelope));
-        };
+        let Some(warm) = routes.get_mut(at) else { return Err(Unpushed::Resolve(envelope)) };
         if !warm.has_some() {
             self.filled.push(key);
         }
@@ -261,6 +263,11 @@ mod tests {
         assert_eq!(push(&mut routes, (3, 4), 5), "resolve");
         insert(&mut routes, (3, 4), "ended", &seen);
         assert_eq!(push(&mut routes, (3, 4), 5), "resolve");
+        insert(&mut routes, (3, 5), "other type", &seen);
+        assert_eq!(push(&mut routes, (3, 5), 6), "pushed");
+        assert_eq!(push(&mut routes, (3, 4), 5), "resolve", "and not only flushed");
+        routes.flush(|_, _, _| unreachable!());
+        seen.lock().unwrap().clear();
         insert(&mut routes, (3, 4), "new", &seen);
         assert_eq!(push(&mut routes, (3, 4), 5), "pushed");
         assert_eq!(routes.flush(|_, _, _| unreachable!()), 1);
