@@ -86,9 +86,9 @@ pub struct InboundSettings {
     pub max_peers: usize,
     /// Messages that wait in the mailbox of an actor started with `spawn`. Default 4 096, from 1.
     ///
-    /// What waits had better fit into the processor's cache: with 65 536, receiving a small message takes almost twice
-    /// the processor time while the actor is behind (`cargo bench --bench limits`). A burst beyond it is held where it
-    /// was sent, up to [`OutboxSettings::max_held_frames`].
+    /// What waits had better fit into the processor's cache; with many more, receiving a small message costs more. A
+    /// burst beyond it is held where it was sent, up to [`OutboxSettings::max_held_frames`].
+    ///
     /// As many again may be on their way to any mailbox that holds its senders back, whoever made it, and 256 more
     /// from each peer: they wait in front of the mailbox when it is full.
     pub mailbox_capacity: usize,
