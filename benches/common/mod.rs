@@ -1,4 +1,4 @@
-//! Is what the benches that need two processes share: the second process, processor time, figures.
+//! Is what benches share: the second process of those that need two, registries of any size, processor time, figures.
 
 #![allow(dead_code, reason = "not every bench uses all of it")]
 
@@ -6,6 +6,10 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tellwire::codec::{Bincode, CodecEntry, Origin};
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
@@ -79,6 +83,19 @@ impl Arguments {
     pub(crate) fn number(&self) -> Option<u64> {
         self.0.iter().find_map(|argument| argument.parse().ok())
     }
+}
+
+/// Makes a table of so many manifests, all of one type, for a process to keep as long as it runs.
+pub(crate) fn manifests<M: Serialize + DeserializeOwned + 'static>(
+    count: u64,
+) -> &'static [CodecEntry] {
+    let origin = Origin::new(file!(), line!(), module_path!());
+    // What a line of `remote_messages!` becomes, for there the names have to be literals.
+    let entry = |number| {
+        let manifest = format!("bench.v1.Known{number:05}").leak();
+        CodecEntry::reading::<M, Bincode, ()>(manifest, origin)
+    };
+    (0..count).map(entry).collect::<Vec<_>>().leak()
 }
 
 /// Gives the processor time that this process has used, zero where the system does not tell.
