@@ -1,7 +1,7 @@
 //! Gives callgrind a steady stream of warm tells to count instructions of.
 //!
 //! `benches/instructions` runs it and compares the counts with those in `benches/instructions.txt`;
-//! `benches/instructions --scale` runs it with ever more paths registered and peers connected.
+//! `benches/instructions --scale` runs it with ever more paths and manifests registered and peers connected.
 //!
 //! Two nodes on the one thread of this process, joined by an in-process link, so that nothing depends on timing:
 //! [`tell_round`] fills the outbox, [`arrive_round`] runs writer, reader, dispatch and actor until all is consumed.
@@ -15,10 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tellwire::codec::CodecRegistry;
 use tellwire::node::Context;
 use tellwire::transport::InProcessNetwork;
 use tellwire::{Node, RemoteRef};
 use tokio::runtime::{Builder, Runtime};
+
+#[path = "common/mod.rs"]
+mod common;
 
 #[derive(Serialize, Deserialize)]
 struct Note {
@@ -33,14 +37,16 @@ tellwire::remote_messages! {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (paths, peers) = (argument("--paths")?, argument("--peers")?);
+    let table = common::manifests::<Note>(argument("--manifests")?);
+    let registry = CodecRegistry::from_tables(&[NOTES, table])?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let arrived = Arc::new(AtomicU64::new(0));
     let hub = InProcessNetwork::new();
-    let (sender, receiver) = runtime.block_on(nodes(&hub, &arrived))?;
+    let (sender, receiver) = runtime.block_on(nodes(&hub, &registry, &arrived))?;
     for path in 0..paths {
         receiver.register(format!("/user/idle-{path}"), |_: Note| {})?;
     }
-    let idle = runtime.block_on(connect(&hub, &sender, peers))?;
+    let idle = runtime.block_on(connect(&hub, &registry, &sender, peers))?;
     let notes = {
         let _inside = runtime.enter();
         sender.resolve(receiver.path("/user/notes")?)?
@@ -67,20 +73,21 @@ fn argument(name: &str) -> Result<u64, Box<dyn Error>> {
     Ok(arguments.next().map_or(Ok(0), |number| number.parse())?)
 }
 
-async fn start(hub: &InProcessNetwork) -> Result<Node, Box<dyn Error>> {
+async fn start(hub: &InProcessNetwork, registry: &CodecRegistry) -> Result<Node, Box<dyn Error>> {
     let builder = Node::builder("Bench").listen("mem://bench:0").transport(hub.clone());
-    Ok(builder.start().await?)
+    Ok(builder.registry(registry.clone()).start().await?)
 }
 
 /// Starts nodes that the sender has told something once.
 async fn connect(
     hub: &InProcessNetwork,
+    registry: &CodecRegistry,
     sender: &Node,
     peers: u64,
 ) -> Result<Vec<Node>, Box<dyn Error>> {
     let (mut nodes, heard) = (Vec::new(), Arc::new(AtomicU64::new(0)));
     for _ in 0..peers {
-        let (node, heard) = (start(hub).await?, Arc::clone(&heard));
+        let (node, heard) = (start(hub, registry).await?, Arc::clone(&heard));
         node.register("/user/notes", move |_: Note| {
             heard.fetch_add(1, Ordering::Relaxed);
         })?;
@@ -95,9 +102,10 @@ async fn connect(
 
 async fn nodes(
     hub: &InProcessNetwork,
+    registry: &CodecRegistry,
     arrived: &Arc<AtomicU64>,
 ) -> Result<(Node, Node), Box<dyn Error>> {
-    let (sender, receiver) = (start(hub).await?, start(hub).await?);
+    let (sender, receiver) = (start(hub, registry).await?, start(hub, registry).await?);
     let arrived = Arc::clone(arrived);
     receiver.spawn("/user/notes", move |note: Note, _: &mut Context| {
         std::hint::black_box(note.text);
