@@ -12,13 +12,13 @@
 //!
 //! # Size and speed
 //!
-//! An order with 2 lines, then with 315, beside the default format; medians of
-//! `cargo bench --bench codecs` on one x86-64 core.
+//! An order with 2 lines, then with 315, beside the default format, by `cargo bench --bench codecs`; the other formats
+//! are in `PERFORMANCE.md`.
 //!
 //! | format | small | encode | decode | large | encode | decode |
 //! |---|---:|---:|---:|---:|---:|---:|
-//! | `Cbor` | 159 B | 155 ns | 255 ns | 15.8 kB | 12.5 µs | 29 µs |
-//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//! | `Cbor` | 159 B | 132 ns | 185 ns | 15.8 kB | 12.0 µs | 19 µs |
+//! | `Bincode` | 95 B | 54 ns | 124 ns | 9.6 kB | 4.9 µs | 12 µs |
 //!
 //! # Example
 //!

@@ -7,13 +7,13 @@
 //!
 //! # Size and speed
 //!
-//! An order with 2 lines, then with 315, beside the default format; medians of
-//! `cargo bench --bench codecs` on one x86-64 core.
+//! An order with 2 lines, then with 315, beside the default format, by `cargo bench --bench codecs`; the other formats
+//! are in `PERFORMANCE.md`.
 //!
 //! | format | small | encode | decode | large | encode | decode |
 //! |---|---:|---:|---:|---:|---:|---:|
-//! | `Json` | 179 B | 148 ns | 390 ns | 20.2 kB | 17.5 µs | 46 µs |
-//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//! | `Json` | 179 B | 143 ns | 344 ns | 20.2 kB | 17.3 µs | 40 µs |
+//! | `Bincode` | 95 B | 54 ns | 124 ns | 9.6 kB | 4.9 µs | 12 µs |
 //!
 //! # Example
 //!

@@ -11,13 +11,13 @@
 //!
 //! # Size and speed
 //!
-//! An order with 2 lines, then with 315, beside the default format; medians of
-//! `cargo bench --bench codecs` on one x86-64 core.
+//! An order with 2 lines, then with 315, beside the default format, by `cargo bench --bench codecs`; the other formats
+//! are in `PERFORMANCE.md`.
 //!
 //! | format | small | encode | decode | large | encode | decode |
 //! |---|---:|---:|---:|---:|---:|---:|
-//! | `MessagePack` | 159 B | 38 ns | 240 ns | 15.7 kB | 3.2 µs | 25 µs |
-//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//! | `MessagePack` | 159 B | 37 ns | 175 ns | 15.7 kB | 3.3 µs | 19 µs |
+//! | `Bincode` | 95 B | 54 ns | 124 ns | 9.6 kB | 4.9 µs | 12 µs |
 //!
 //! # Example
 //!

@@ -21,13 +21,13 @@
 //!
 //! # Size and speed
 //!
-//! An order with 2 lines, then with 315, beside the default format; medians of
-//! `cargo bench --bench codecs` on one x86-64 core.
+//! An order with 2 lines, then with 315, beside the default format, by `cargo bench --bench codecs`; the other formats
+//! are in `PERFORMANCE.md`.
 //!
 //! | format | small | encode | decode | large | encode | decode |
 //! |---|---:|---:|---:|---:|---:|---:|
-//! | `Protobuf` | 94 B | 32 ns | 122 ns | 11.2 kB | 4.0 µs | 15 µs |
-//! | `Bincode` | 95 B | 55 ns | 165 ns | 9.6 kB | 4.9 µs | 15 µs |
+//! | `Protobuf` | 94 B | 34 ns | 121 ns | 11.2 kB | 4.3 µs | 15 µs |
+//! | `Bincode` | 95 B | 54 ns | 124 ns | 9.6 kB | 4.9 µs | 12 µs |
 //!
 //! # Example
 //!
