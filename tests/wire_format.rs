@@ -405,6 +405,23 @@ proptest! {
     }
 
     #[test]
+    fn plain_tell_in_one_piece_is_what_its_pieces_give(
+        before in vec(any::<u8>(), 0..20),
+        target in 1_u16..=1024,
+        manifest in 1_u16..=1024,
+        payload in vec(any::<u8>(), 0..300),
+    ) {
+        let (mut pieces, mut whole) = (before.clone(), before);
+        let mark = wire::begin(&mut pieces, FrameKind::TELL);
+        prop_assert_eq!(TellHeader::new(id(target), id(manifest)).encode(&mut pieces), Ok(()));
+        pieces.extend_from_slice(&payload);
+        prop_assert!(wire::finish(&mut pieces, mark, usize::MAX).is_ok());
+        let (target, manifest) = (TextId::new(target).unwrap(), TextId::new(manifest).unwrap());
+        prop_assert_eq!(TellHeader::encode_plain(target, manifest, &payload, &mut whole), Ok(()));
+        prop_assert_eq!(whole, pieces);
+    }
+
+    #[test]
     fn reply_reads_back_as_it_was_written(
         correlation: u64,
         manifest in Text::any(),

@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use super::{EXTENSIONS_LIMIT, FrameError, FrameKind, Input, MAGIC, TextId, TextRef};
+use super::{EXTENSIONS_LIMIT, FrameError, FrameKind, Input, MAGIC, PREFIX, TextId, TextRef};
 
 /// Opens a HELLO body: who is calling, and in which versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,29 @@ impl<'a> TellHeader<'a> {
             out.extend_from_slice(&correlation.to_be_bytes());
         }
         self.extensions.encode(out);
+        Ok(())
+    }
+
+    /// Appends a whole frame with the commonest header, ids of target and manifest and nothing else: the bytes that
+    /// [`encode`](Self::encode) between [`begin`](super::begin) and [`finish`](super::finish) would give, in one piece.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`] if a `u32` cannot say the length; `out` is then as it was.
+    #[inline]
+    pub fn encode_plain(
+        target: TextId,
+        manifest: TextId,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        let length = PLAIN - PREFIX + payload.len();
+        let too_large = FrameError::TooLarge { length, limit: usize::MAX };
+        let [l0, l1, l2, l3] = u32::try_from(length).map_err(|_| too_large)?.to_be_bytes();
+        let ([t0, t1], [m0, m1]) = (target.get().to_be_bytes(), manifest.get().to_be_bytes());
+        let front: [u8; PLAIN] = [l0, l1, l2, l3, FrameKind::TELL.0, 0, t0, t1, m0, m1];
+        out.reserve(PLAIN + payload.len());
+        out.extend_from_slice(&front);
+        out.extend_from_slice(payload);
         Ok(())
     }
 
@@ -335,6 +358,8 @@ fn checked_extensions(len: usize) -> Result<u16, FrameError> {
     u16::try_from(len).map_err(|_| FrameError::ExtensionsLength { len })
 }
 
+/// Bytes in front of the payload of the commonest tell: length, kind, flags, two ids.
+const PLAIN: usize = PREFIX + 6;
 /// A TELL names its sender.
 const SENDER: u8 = 0b001;
 /// A TELL carries a correlation and waits for a reply.

@@ -77,6 +77,11 @@ pub(super) trait Message {
     /// Appends the whole frame; an error leaves nothing.
     #[inline]
     fn frame(&self, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.frame_with_header(names, out)
+    }
+
+    /// Appends the whole frame, whatever is in its header.
+    fn frame_with_header(&self, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Refused> {
         let mark = wire::begin(out, Self::KIND);
         if let Err(refused) = self.header(names, out) {
             wire::abandon(out, mark);
@@ -103,6 +108,18 @@ impl Message for Outgoing<'_> {
 
     fn payload(&self) -> &[u8] {
         self.payload
+    }
+
+    #[inline]
+    fn frame(&self, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Refused> {
+        if self.sender.is_none() && self.ask.is_none() {
+            let target = names.intern_cached(self.target, self.target_id);
+            if let Some((target, manifest)) = target.zip(names.last_manifest(self.manifest)) {
+                return wire::TellHeader::encode_plain(target, manifest, self.payload, out)
+                    .map_err(|_| Refused::Unframeable);
+            }
+        }
+        self.frame_with_header(names, out)
     }
 
     #[inline]
@@ -201,10 +218,16 @@ impl Names {
 
     #[inline]
     fn manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
-        match self.last {
-            Some((last, id)) if last == (name.type_id, name.form) => TextRef::Id(id),
-            Some(_) | None => self.find_manifest(name, literal),
+        match self.last_manifest(name) {
+            Some(id) => TextRef::Id(id),
+            None => self.find_manifest(name, literal),
         }
+    }
+
+    /// Gives the id of the manifest if it is the one that was found last.
+    #[inline]
+    fn last_manifest(&self, name: WireName) -> Option<TextId> {
+        self.last.filter(|(last, _)| *last == (name.type_id, name.form)).map(|(_, id)| id)
     }
 
     fn find_manifest<'a>(&mut self, name: WireName, literal: &'a mut String) -> TextRef<'a> {
