@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -20,6 +20,7 @@ use crate::node::ask::{Answer, Completion};
 use crate::node::core::Core;
 use crate::node::directory::{Acceptor, Place, RegisterError, acceptor};
 use crate::node::inbox::{Inbox, MailboxSender, bounded_by};
+use crate::node::link::now;
 use crate::node::mailbox::{Delivery, ReplyTo, WhenFull};
 use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
 use crate::path::{ActorPath, IntoActorPath};
@@ -273,21 +274,33 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
 
     /// Handles messages until there is a reason to stop.
     async fn serve(&mut self) {
-        let mut handled = 0_u32;
+        let (mut handled, mut since) = (0_u32, now());
         while !self.is_stopping() {
-            let Some(delivery) = self.inbox.pop() else {
+            let Some(Delivery { message, envelope }) = self.inbox.pop() else {
                 // Biased: a stopped actor takes no more messages.
                 tokio::select! { biased;
                     () = self.stop.asked.notified() => continue,
-                    is_open = self.inbox.refill() => if is_open { continue } else { return },
+                    is_open = self.inbox.refill() => if !is_open { return },
                 }
+                since = now();
+                continue;
             };
-            if !self.handle(delivery).await {
-                return;
+            let cx = &mut self.context;
+            (cx.sender, cx.reply) = (envelope.sender, envelope.reply);
+            let has_panicked = {
+                // Pinned where it is made: each function in between would move the message.
+                let receiving = pin!(self.actor.receive(message, cx));
+                panics(receiving).await
+            };
+            if has_panicked {
+                return self.report_panic();
             }
+            // An ask that nobody replied to ends here, with NoReply.
+            self.context.reply = None;
             handled = handled.wrapping_add(1);
-            if handled % TURN == 0 {
+            if handled % LOOK == 0 && (handled % TURN == 0 || now() - since > LONG) {
                 tokio::task::yield_now().await;
+                since = now();
             }
         }
     }
@@ -296,21 +309,12 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
         self.context.is_stopping || self.stop.is_asked.load(Ordering::Acquire)
     }
 
-    /// Handles one message; false if the actor panicked.
-    async fn handle(&mut self, delivery: Delivery<T>) -> bool {
-        let Delivery { message, envelope } = delivery;
-        let cx = &mut self.context;
-        (cx.sender, cx.reply) = (envelope.sender, envelope.reply);
-        let has_panicked = panics(self.actor.receive(message, cx)).await;
-        // An ask that nobody replied to ends here, with NoReply unless it is told otherwise.
-        let unanswered = self.context.reply.take();
-        if has_panicked {
-            if let Some(asker) = unanswered {
-                asker.fail(Reason::Panicked);
-            }
-            tracing::error!(path = %self.context.path, "the actor panicked and is stopped");
+    #[cold]
+    fn report_panic(&mut self) {
+        if let Some(asker) = self.context.reply.take() {
+            asker.fail(Reason::Panicked);
         }
-        !has_panicked
+        tracing::error!(path = %self.context.path, "the actor panicked and is stopped");
     }
 
     /// Ends the registration and turns what waits into dead letters.
@@ -366,8 +370,7 @@ impl<E: fmt::Display + Send> Outcome for Result<(), E> {
 }
 
 /// Runs a future to its end and tells whether it panicked.
-pub(crate) async fn panics(future: impl Future<Output = ()>) -> bool {
-    let mut future = pin!(future);
+pub(crate) async fn panics(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Ready(())) => Poll::Ready(false),
         Ok(Poll::Pending) => Poll::Pending,
@@ -390,8 +393,13 @@ impl<T, A> fmt::Debug for ActorBuilder<T, A> {
     }
 }
 
-/// Messages that an actor handles before others get their turn; tokio's own budget would do, at several times the
-/// price.
-const TURN: u32 = 128;
+/// Messages that an actor handles before others get their turn, unless they take long; tokio's own budget would do, at
+/// several times the price. An actor with shorter turns than the reader of a link falls behind it, and what waits in
+/// front of a full mailbox costs more than twice.
+const TURN: u32 = 1024;
+/// Messages after which an actor looks whether they took long.
+const LOOK: u32 = 128;
+/// What one turn may take if each message takes long.
+const LONG: Duration = Duration::from_micros(200);
 /// How long a forwarded ask waits if its asker did not say.
 const FORWARD_WAIT: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@
 //! it was granted (`receiving.rs`), and it is granted more as the mailbox takes messages out.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -186,7 +187,7 @@ pub(crate) async fn keep(core: Arc<Core>, place: Arc<Place>) {
 /// Waits until it is worth while to offer again. The future is the user's code and may panic.
 async fn wait_for(room: Option<Room>) {
     let is_unknown = match room {
-        Some(room) => panics(room).await,
+        Some(room) => panics(pin!(room)).await,
         None => true,
     };
     if is_unknown {

@@ -132,6 +132,7 @@ impl Dispatcher {
         self.finish(&mut gate);
     }
 
+    #[inline]
     fn frame(&mut self, gate: &Gate, raw: RawFrame<'_>) -> Result<Option<Step>, FrameFault> {
         let is_active = self.link.is_none() || gate.active == self.link;
         if raw.kind == FrameKind::TELL && is_active && self.core.sink.is_none() {
@@ -142,6 +143,16 @@ impl Dispatcher {
                 return Ok(None);
             }
         }
+        self.uncommon_frame(gate, raw, is_active)
+    }
+
+    #[inline(never)]
+    fn uncommon_frame(
+        &mut self,
+        gate: &Gate,
+        raw: RawFrame<'_>,
+        is_active: bool,
+    ) -> Result<Option<Step>, FrameFault> {
         match ClusterFrame::parse(raw)? {
             ClusterFrame::Control(ControlPdu::Codecs { lines, rest }) if is_active => {
                 self.identify(gate);
@@ -258,6 +269,7 @@ impl Dispatcher {
         }
     }
 
+    #[inline]
     fn identify(&mut self, gate: &Gate) {
         if self.from.is_none() {
             self.from.clone_from(&gate.peer);
@@ -297,6 +309,7 @@ impl Dispatcher {
     }
 
     /// Delivers by ids: the route is resolved once per link.
+    #[inline]
     fn tell_warm(
         &mut self,
         key: Key,

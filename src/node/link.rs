@@ -184,7 +184,7 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
         }
         // A fast peer must not keep this task's thread to itself: the writer, with acknowledgements and signs of
         // life, may be waiting for it. tokio's own budget counts reads, however much they bring.
-        if unyielding >= YIELD_AFTER {
+        if unyielding >= READ_TURN {
             unyielding = 0;
             tokio::task::yield_now().await;
         }
@@ -231,7 +231,7 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
         }
         // A link that takes whatever it is given must not keep this task's thread to itself either: what the peer
         // answers is read only when some thread has time to look.
-        if unyielding >= YIELD_AFTER {
+        if unyielding >= WRITE_TURN {
             unyielding = 0;
             tokio::task::yield_now().await;
         }
@@ -354,8 +354,11 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
-/// Bytes that a link reads or writes before it lets other tasks run: about 5 000 small tells.
-const YIELD_AFTER: usize = 128 * 1024;
+/// Bytes that a link reads before it lets other tasks run, the actors among them, which have to keep up with it: about
+/// 300 small tells.
+const READ_TURN: usize = 32 * 1024;
+/// Bytes that a link writes before it lets other tasks run.
+const WRITE_TURN: usize = 128 * 1024;
 /// Keeps what a lonely sender pays for tries to a few hundredths.
 const LONGEST_PAUSE: u8 = 31;
 /// How long a closing link waits for the peer.

@@ -430,7 +430,7 @@ fn give_way() {
     SENDS.set(SENDS_IN_A_TURN - 1);
 }
 
-/// Tells, once in 128 sends of this thread, that it is time to let other tasks run. tokio's own budget would do,
+/// Tells, once in some sends of this thread, that it is time to let other tasks run. tokio's own budget would do,
 /// at several times the price.
 fn is_turn_over() -> bool {
     let sends = SENDS.get().wrapping_add(1);
@@ -446,7 +446,7 @@ thread_local! {
 /// No frame is longer: its length is a u32.
 const MAX_FRAMED: usize = u32::MAX as usize;
 /// Sends of a thread before others get their turn.
-const SENDS_IN_A_TURN: u32 = 128;
+const SENDS_IN_A_TURN: u32 = 256;
 /// What a thread keeps of its encoding buffer.
 const SCRATCH_KEPT: usize = 256 * 1024;
 
