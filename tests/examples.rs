@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
+
 #[test]
 fn hello_prints_its_greeting() {
     let ended = Example::start("hello", &[]).end();
@@ -212,13 +214,14 @@ fn chat_loses_no_line_of_a_long_paste() {
 #[test]
 fn chat_says_in_one_line_what_is_wrong() {
     let (_ada, taken) = open_room();
+    let (_socket, closed) = closed_endpoint();
     let cases: [(&[&str], i32, &str); 6] = [
         (&["--listen", "nowhere", "--name", "bob"], 2, "`scheme://`"),
         (&["--seed", "tcp://127.0.0.1", "--name", "bob"], 2, "`:port`"),
         (&["--seed", &taken], 2, "usage"),
         (&["--listen", &taken, "--name", "bob"], 1, "is in use"),
         (&["--seed", &taken, "--name", "ada"], 1, "somebody is called ada already"),
-        (&["--seed", &closed_endpoint(), "--name", "bob"], 1, "cannot reach"),
+        (&["--seed", &closed, "--name", "bob"], 1, "cannot reach"),
     ];
     for (arguments, code, text) in cases {
         let ended = Example::start("chat", arguments).end();
@@ -380,10 +383,12 @@ fn open_room() -> (Example, String) {
     (ada, line[begin.len()..].to_owned())
 }
 
-/// Gives an endpoint where nobody listens.
-fn closed_endpoint() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap())
+/// Gives an endpoint where nobody listens as long as the socket is kept: it only takes the port.
+fn closed_endpoint() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let endpoint = format!("tcp://{}", socket.local_addr().unwrap());
+    (socket, endpoint)
 }
 
 #[cfg(unix)]
