@@ -52,7 +52,8 @@ pub struct AssociationSettings {
 #[non_exhaustive]
 pub struct OutboxSettings {
     /// Bytes of messages up to 64 KiB that may wait before `tell` answers `Full`; one message may overshoot it. Default
-    /// 4 MiB, from 1 KiB. Memory per peer: as much, and the 64 KiB that are being written.
+    /// 1 MiB, as much as stays in a core's cache; from 1 KiB. Memory per peer: as much, and the 64 KiB that are being
+    /// written.
     pub max_bytes: usize,
     /// Bytes of larger messages, and of those told to the same actors after them, that may wait before `tell` answers
     /// `Full`; each sender may overshoot it by one message. Default 32 MiB, from 64 KiB; two messages of the largest
@@ -67,7 +68,7 @@ pub struct OutboxSettings {
     pub max_asks: usize,
     /// Bytes of tells to slow actors of one peer that may wait here for credit before `tell` to these actors answers
     /// `Full`; one message may overshoot it. Default 4 MiB, from 1 KiB. They wait beside `max_bytes`, so that tells to
-    /// other actors go on.
+    /// other actors go on. `send` rather waits for the credit itself.
     pub max_held_bytes: usize,
     /// Tells to slow actors of one peer that may wait here for credit. Default 65 536, from 1.
     pub max_held_frames: usize,
@@ -163,7 +164,7 @@ impl Default for AssociationSettings {
 impl Default for OutboxSettings {
     fn default() -> Self {
         Self {
-            max_bytes: 4 * MIB,
+            max_bytes: MIB,
             max_bulk_bytes: 32 * MIB,
             max_frames: 65_536,
             max_control_bytes: 256 * KIB,

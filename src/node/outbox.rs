@@ -218,6 +218,10 @@ impl Outbox {
         if !inner.is_empty() || inner.flow.held.frames() > 0 {
             self.demand.notify_one();
         }
+        if inner.flow.has_credit_again() {
+            // Whoever waits for the credit of a link has none to wait for.
+            self.room.notify_waiters();
+        }
         inner.passed()
     }
 

@@ -272,7 +272,7 @@ impl RemoteRef {
         let mut unsent = Vec::new();
         let first = with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;
-            let offered = self.offer_encoded(None, &chosen, scratch, ask);
+            let offered = self.offer_encoded(None, &chosen, scratch, ask, ask.is_none());
             if offered == Err(TellError::Full) {
                 unsent = std::mem::take(scratch);
             }
@@ -294,6 +294,7 @@ impl RemoteRef {
         mut encoded: Vec<u8>,
         ask: Option<AskHeader>,
     ) -> Result<Option<Position>, TellError> {
+        let mut is_patient = ask.is_none();
         loop {
             let room = self.peer.outbox.room();
             let choice = self.peer.negotiation.choose::<M>()?;
@@ -302,8 +303,12 @@ impl RemoteRef {
                 encode_within(message, &choice, self.peer.max_message(), &mut encoded)?;
                 chosen = choice;
             }
-            match self.offer_encoded(None, &chosen, &encoded, ask) {
-                Err(TellError::Full) => room.await,
+            match self.offer_encoded(None, &chosen, &encoded, ask, is_patient) {
+                Err(TellError::Full) => {
+                    room.await;
+                    // Others may always be faster: what has waited once may be held.
+                    is_patient = false;
+                }
                 other => {
                     give_back(encoded);
                     return other;
@@ -321,7 +326,7 @@ impl RemoteRef {
         let chosen = self.peer.negotiation.choose::<M>()?;
         with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;
-            self.offer_encoded(sender, &chosen, scratch, ask)
+            self.offer_encoded(sender, &chosen, scratch, ask, false)
         })
     }
 
@@ -332,6 +337,7 @@ impl RemoteRef {
         chosen: &Chosen<M>,
         payload: &[u8],
         ask: Option<AskHeader>,
+        is_patient: bool,
     ) -> Result<Option<Position>, TellError> {
         let outgoing = Outgoing {
             target: self.path.local(),
@@ -339,6 +345,7 @@ impl RemoteRef {
             manifest: chosen.wire_name(),
             sender,
             ask,
+            is_patient,
             payload,
         };
         self.peer.outbox.offer_tell(&outgoing).map_err(|why| refused(why, payload.len()))

@@ -2,7 +2,8 @@
 //!
 //! A tell without credit waits in a table of its own, and later ones to the same target behind it, so that the lanes
 //! stay free for everybody else. What is held goes into its lane when the writer comes for more after a grant: at most
-//! a quantum each time, since a lane is never longer than the writer can take turns with.
+//! a quantum each time, since a lane is never longer than the writer can take turns with. Holding costs more than twice
+//! what the way through a lane does, so a sender that can wait is refused instead, and woken by a grant.
 
 use std::collections::VecDeque;
 
@@ -24,8 +25,10 @@ pub(super) struct Flow {
     pub(super) held: Held,
     /// Accounts with tells that may have got credit.
     ready: VecDeque<AccountId>,
-    /// A tell was refused for lack of credit since the senders were last woken.
+    /// A tell was refused for lack of room to hold it since the senders were last woken.
     has_refused: bool,
+    /// A tell was left to its sender for lack of credit since then.
+    has_left: bool,
     /// All that was held for some target has gone since then.
     has_emptied: bool,
 }
@@ -38,7 +41,7 @@ impl Flow {
 
     /// Tells whether senders wait for what a grant may have given them, and forgets that.
     pub(super) fn has_credit_again(&mut self) -> bool {
-        std::mem::take(&mut self.has_refused)
+        std::mem::take(&mut self.has_left) | std::mem::take(&mut self.has_refused)
     }
 
     /// Tells whether senders wait that had better try again, and forgets that: half of what may be held has gone, or
@@ -49,11 +52,13 @@ impl Flow {
             && self.held.frames() <= settings.max_held_frames / 2;
         let has_room = self.has_refused && (is_half || has_emptied);
         self.has_refused &= !has_room;
-        has_room
+        let was_left = self.has_left && has_emptied;
+        self.has_left &= !was_left;
+        has_room || was_left
     }
 
     /// Checks the bounds of what is held.
-    pub(super) fn admit(&mut self, settings: &OutboxSettings) -> Result<(), Refused> {
+    fn admit(&mut self, settings: &OutboxSettings) -> Result<(), Refused> {
         if self.has_room(settings) {
             return Ok(());
         }
@@ -89,8 +94,21 @@ impl Lanes {
         if has_credit || self.is_closed {
             self.admit(Lane::Bulk, settings)
         } else {
-            self.flow.admit(settings)
+            self.admit_held(message, settings)
         }
+    }
+
+    /// Checks the bounds of what is held, and whether its sender would rather wait.
+    fn admit_held<M: Message>(
+        &mut self,
+        message: &M,
+        settings: &OutboxSettings,
+    ) -> Result<(), Refused> {
+        if message.is_patient() && self.active.is_some() {
+            self.flow.has_left = true;
+            return Err(Refused::Full);
+        }
+        self.flow.admit(settings)
     }
 
     /// Appends a frame to its lane if it has credit, and holds it otherwise.
@@ -127,7 +145,7 @@ impl Lanes {
         if self.is_closed {
             return Err(Refused::Closed);
         }
-        self.flow.admit(settings)?;
+        self.admit_held(message, settings)?;
         let names = &mut self.names;
         self.flow.held.push(id, |out| message.frame(names, out))?;
         self.flow.credit.hold(id, true);

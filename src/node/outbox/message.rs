@@ -22,6 +22,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) manifest: WireName,
     pub(crate) sender: Option<&'a str>,
     pub(crate) ask: Option<AskHeader>,
+    /// It had better be refused than be held for lack of credit, as long as a link may bring some.
+    pub(crate) is_patient: bool,
     pub(crate) payload: &'a [u8],
 }
 
@@ -69,6 +71,9 @@ pub(super) trait Message {
     /// Gives the account that pays for it; a reply needs no credit.
     fn account(&self, names: &mut Names) -> Option<AccountId>;
 
+    /// Tells whether its sender would rather wait for credit than have it held.
+    fn is_patient(&self) -> bool;
+
     fn payload(&self) -> &[u8];
 
     /// Appends the header; an error leaves half a header.
@@ -104,6 +109,10 @@ impl Message for Outgoing<'_> {
     fn account(&self, names: &mut Names) -> Option<AccountId> {
         let id = names.intern_cached(self.target, self.target_id);
         Some(AccountId::of(text_ref(self.target, id)))
+    }
+
+    fn is_patient(&self) -> bool {
+        self.is_patient
     }
 
     fn payload(&self) -> &[u8] {
@@ -152,6 +161,10 @@ impl Message for OutgoingReply<'_> {
 
     fn account(&self, _: &mut Names) -> Option<AccountId> {
         None
+    }
+
+    fn is_patient(&self) -> bool {
+        false
     }
 
     fn payload(&self) -> &[u8] {

@@ -32,6 +32,15 @@ fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused>
 }
 
 fn offer_tell(outbox: &Outbox, target: &str, size: usize) -> Result<Option<Position>, Refused> {
+    offer_as(false, outbox, target, size)
+}
+
+fn offer_as(
+    is_patient: bool,
+    outbox: &Outbox,
+    target: &str,
+    size: usize,
+) -> Result<Option<Position>, Refused> {
     let manifest = WireName { type_id: TypeId::of::<u8>(), form: 0, codec: "c", manifest: "m" };
     outbox.offer_tell(&Outgoing {
         target,
@@ -39,6 +48,7 @@ fn offer_tell(outbox: &Outbox, target: &str, size: usize) -> Result<Option<Posit
         manifest,
         sender: None,
         ask: None,
+        is_patient,
         payload: &vec![1; size],
     })
 }
@@ -276,11 +286,44 @@ fn a_full_hold_refuses_the_starved_target_alone_and_wakes_its_senders_by_credit(
     let taken = (0..1000).take_while(|_| offer_tell(&outbox, "/slow", 1).is_ok()).count();
     assert_eq!(taken, 256 + 10);
     assert!(offer_tell(&outbox, "/other", 1).is_ok());
+    assert!(wakes(&outbox, || grant(&outbox, 0, 257)));
+}
+
+#[test]
+fn what_its_sender_would_rather_wait_with_is_not_held_while_a_link_may_bring_credit() {
+    for size in [1, 100_000] {
+        let outbox = Outbox::new(Settings::default().outbox);
+        activate_first(&outbox);
+        let offer = || offer_as(true, &outbox, "/slow", size);
+        while offer() != Err(Refused::Full) {}
+        assert_eq!(outbox.counts().held.frames, 0);
+        assert!(!wakes(&outbox, || drop(written_payloads(&outbox))), "nothing is granted yet");
+        assert!(wakes(&outbox, || grant(&outbox, 0, 257)));
+        assert!(offer().unwrap().is_some());
+
+        // Behind what others told, it waits until all that has gone.
+        grant(&outbox, 0, 257);
+        while offer() != Err(Refused::Full) {}
+        assert!(offer_tell(&outbox, "/slow", 1).unwrap().is_none());
+        assert!(wakes(&outbox, || grant(&outbox, 0, 300)));
+        assert_eq!(offer(), Err(Refused::Full));
+        assert!(wakes(&outbox, || drop(written_payloads(&outbox))));
+        assert!(offer().unwrap().is_some());
+
+        // Without a link, only what waits here can bring one.
+        while offer() != Err(Refused::Full) {}
+        assert!(wakes(&outbox, || _ = outbox.deactivate()));
+        assert_eq!(offer(), Ok(None));
+    }
+}
+
+/// Tells whether who waits for room is woken by what `run` does.
+fn wakes(outbox: &Outbox, run: impl FnOnce()) -> bool {
     let mut room = std::pin::pin!(outbox.room());
     room.as_mut().enable();
-    grant(&outbox, 0, 257);
+    run();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(Future::poll(room, &mut context).is_ready());
+    Future::poll(room, &mut context).is_ready()
 }
 
 #[test]
