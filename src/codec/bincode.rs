@@ -42,12 +42,16 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Bincode {
         let guard = Guard::new(Budget::for_input(bytes.len()));
         let mut decoder = Reader::from_slice(bytes, CONFIG, ());
         let decoded = guard.seed().deserialize(decoder.as_deserializer());
-        let message = guard.finish(decoded.map_err(Plain));
-        match message {
-            Ok(_) if is_at_end(&mut decoder) => message,
-            Ok(_) => Err(CodecFault::Trailing { extra: 1 + left(&mut decoder) }),
-            Err(fault) => Err(fault.at_byte(bytes.len().saturating_sub(left(&mut decoder)))),
+        let message = match guard.finish(decoded.map_err(Plain)) {
+            Ok(message) => message,
+            Err(fault) => {
+                return Err(fault.at_byte(bytes.len().saturating_sub(left(&mut decoder))));
+            }
+        };
+        if !is_at_end(&mut decoder) {
+            return Err(CodecFault::Trailing { extra: 1 + left(&mut decoder) });
         }
+        Ok(message)
     }
 }
 

@@ -187,7 +187,7 @@ impl CodecEntry {
     /// justifies, or if `M` is not the registered type.
     pub fn decode<M: 'static>(&self, bytes: &[u8]) -> Result<M, CodecError> {
         match self.decoder::<M>() {
-            Some(decode) => contain(|| decode(bytes)),
+            Some(decode) => contain(|| decode(bytes).map_err(|fault| *fault)),
             None => Err(self.wrong_type::<M>()),
         }
         .map_err(|fault| self.error(fault))
@@ -240,8 +240,8 @@ impl fmt::Debug for CodecEntry {
     }
 }
 
-/// Decodes one message from all of the bytes.
-pub(crate) type Decode<M> = fn(&[u8]) -> Result<M, CodecFault>;
+/// Decodes one message from all of the bytes. Boxed faults leave a result no larger than most messages are.
+pub(crate) type Decode<M> = fn(&[u8]) -> Result<M, Box<CodecFault>>;
 
 /// Decodes an `O` in format `C` and converts it along `V`.
 struct Way<O, C, V>(PhantomData<(O, C, V)>);

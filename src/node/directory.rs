@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
-use crate::codec::{CodecEntry, CodecError, CodecFault, Decode, RemoteMessage, contain};
+use crate::codec::{CodecEntry, CodecError, CodecFault, Decode, RemoteMessage};
 use crate::event::Reason;
 use crate::node::backlog::{Backlog, Offered, Parked};
 use crate::node::deferred::{self, Decoding, Encoded};
@@ -112,6 +112,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    #[cold]
     fn undecodable(error: &CodecError) -> Self {
         let reason = match error.fault() {
             CodecFault::Panicked => Reason::Panicked,
@@ -271,16 +272,16 @@ struct TypedRoute<M, T> {
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
     fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
         envelope.bytes = payload.len();
-        match decode::<M, T>(self.codec, self.decode, payload) {
-            Ok(message) => self.batch.push_back(Delivery::new(message, envelope)),
-            Err(fault) => return Err(fault.of(envelope)),
-        }
-        Ok(())
+        let (batch, along) = (&mut self.batch, &mut envelope);
+        let decoded = decode::<M, T, _>(self.codec, self.decode, payload, |message| {
+            batch.push_back(Delivery::new(message, std::mem::take(along)));
+        });
+        decoded.map_err(|fault| fault.of(envelope))
     }
 
     fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding) {
         let (codec, by, mailbox) = (self.codec, self.decode, Weak::clone(&self.mailbox));
-        let decode = move |payload: &[u8]| decode::<M, T>(codec, by, payload);
+        let decode = move |payload: &[u8]| decode::<M, T, _>(codec, by, payload, |message| message);
         deferred::defer(codec, mailbox, encoded, envelope, decode)
     }
 
@@ -398,19 +399,33 @@ impl<T> From<Refused<T>> for Failure {
     }
 }
 
-/// Decodes a message and converts it.
+/// Decodes a message, converts it and hands it to `take`.
+///
+/// All in one: each step that gave the message back would move it while it is still on its way to memory, which costs
+/// more than the step.
 #[inline]
-fn decode<M: RemoteMessage + Into<T>, T>(
+fn decode<M: RemoteMessage + Into<T>, T, R>(
     codec: &'static CodecEntry,
     by: Decode<M>,
     payload: &[u8],
-) -> Result<T, Fault> {
-    let message = contain(|| by(payload)).map_err(|f| Fault::undecodable(&codec.error(f)))?;
-    // The conversion is the user's code.
-    catch_unwind(AssertUnwindSafe(|| message.into())).map_err(|_| Fault {
-        reason: Reason::Panicked,
-        detail: "the conversion of the message panicked".to_owned(),
-    })
+    take: impl FnOnce(T) -> R,
+) -> Result<R, Fault> {
+    let mut is_decoded = false;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let message = by(payload)?;
+        is_decoded = true;
+        // The conversion is the user's code.
+        Ok::<_, Box<CodecFault>>(take(message.into()))
+    }));
+    match outcome {
+        Ok(Ok(taken)) => Ok(taken),
+        Ok(Err(fault)) => Err(Fault::undecodable(&codec.error(*fault))),
+        Err(_) if is_decoded => Err(Fault {
+            reason: Reason::Panicked,
+            detail: "the conversion of the message panicked".to_owned(),
+        }),
+        Err(_) => Err(Fault::undecodable(&codec.error(CodecFault::Panicked))),
+    }
 }
 
 /// Describes a message that its mailbox left in the batch.

@@ -21,7 +21,7 @@ use crate::codec::{Accepted, CodecEntry, CodecRegistry, Encoding, Mismatch, Remo
 use crate::event::{RegistryDifference, SchemaMismatch};
 use crate::frame::FrameFault;
 use crate::node::outbox::WireName;
-use crate::node::remote_ref::TellError;
+use crate::node::remote_ref::{TellError, Unsent};
 
 /// Knows what one peer accepts.
 #[derive(Debug, Default)]
@@ -102,21 +102,28 @@ impl Negotiation {
     }
 
     /// Picks the encoding for a message type.
-    pub(crate) fn choose<M: RemoteMessage>(&self) -> Result<Chosen<M>, TellError> {
-        let choice = if self.is_same.load(Ordering::Acquire) {
-            Choice::Send(0)
-        } else {
-            self.choice::<M>().unwrap_or(Choice::Send(cautious::<M>()))
-        };
-        match choice {
+    #[inline]
+    pub(crate) fn choose<M: RemoteMessage>(&self) -> Result<Chosen<M>, Unsent> {
+        if self.is_same.load(Ordering::Acquire) {
+            if let Some(encoding) = encodings::<M>().next() {
+                return Ok(Chosen { encoding, form: 0 });
+            }
+        }
+        self.choose_among::<M>()
+    }
+
+    /// Picks the encoding for a peer with another registry.
+    #[inline(never)]
+    fn choose_among<M: RemoteMessage>(&self) -> Result<Chosen<M>, Unsent> {
+        let unknown = || Unsent::because(TellError::UnknownToPeer { manifest: M::MANIFEST });
+        match self.choice::<M>().unwrap_or(Choice::Send(cautious::<M>())) {
             Choice::Send(form) => {
-                let unknown = TellError::UnknownToPeer { manifest: M::MANIFEST };
-                let encoding = encodings::<M>().nth(usize::from(form)).ok_or(unknown)?;
+                let encoding = encodings::<M>().nth(usize::from(form)).ok_or_else(unknown)?;
                 Ok(Chosen { encoding, form })
             }
-            Choice::Unknown => Err(TellError::UnknownToPeer { manifest: M::MANIFEST }),
+            Choice::Unknown => Err(unknown()),
             Choice::Differs { manifest, here, there } => {
-                Err(TellError::SchemaMismatch { manifest, here, there })
+                Err(Unsent::because(TellError::SchemaMismatch { manifest, here, there }))
             }
         }
     }
@@ -321,8 +328,9 @@ mod tests {
             let WireName { codec, manifest, .. } = chosen.wire_name();
             format!("{codec}:{manifest}")
         };
-        let first = negotiation.choose().map(name);
-        assert_eq!(negotiation.choose().map(name), first);
+        let choose = || negotiation.choose().map(name).map_err(TellError::from);
+        let first = choose();
+        assert_eq!(choose(), first);
         first
     }
 

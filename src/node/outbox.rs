@@ -183,7 +183,7 @@ impl Outbox {
 
     /// Wakes who takes frames, because there is something to tell beside them.
     pub(crate) fn nudge(&self) {
-        self.wake(self.lock(), true);
+        self.wake_now(self.lock());
     }
 
     /// Takes no message of more than `limit` bytes any more, and shows those that wait to `dead`.
@@ -399,9 +399,13 @@ impl Outbox {
     /// Wakes the writer, or the driver where no link is active, unless they are awake already.
     #[inline]
     fn wake(&self, inner: MutexGuard<'_, Lanes>, was_empty: bool) {
-        if !was_empty {
-            return;
+        if was_empty {
+            self.wake_now(inner);
         }
+    }
+
+    #[cold]
+    fn wake_now(&self, inner: MutexGuard<'_, Lanes>) {
         let writer = inner.active.as_ref().map(|(_, writer)| Arc::clone(writer));
         drop(inner);
         match writer {

@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 use crate::codec::{CodecError, DecodeError, RemoteMessage};
 use crate::event::Reason;
 use crate::node::ask::{Answer, Completion};
-use crate::node::books::Position;
 use crate::node::core::Core;
 use crate::node::negotiation::Chosen;
-use crate::node::outbox::{AskHeader, Outgoing, Refused};
+use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
 use crate::node::peers::Peer;
 use crate::path::{ActorPath, PathError};
 
@@ -172,7 +171,11 @@ impl RemoteRef {
         if is_turn_over() {
             tokio::task::yield_now().await;
         }
-        self.offer_patiently(message, None).await.map(|_| ())
+        let mut unsent = None;
+        match self.offer_first(message, None, &mut unsent) {
+            Err(Unsent::Full) => Ok(self.offer_again(message, None, unsent).await?),
+            other => Ok(other?),
+        }
     }
 
     /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply.
@@ -216,8 +219,12 @@ impl RemoteRef {
         completion: Completion,
     ) -> Result<OpenAsk<'_>, AskError> {
         let open = self.open_ask(completion)?;
-        let position = self.offer_patiently(message, Some(open.header(wait))).await?;
-        self.peer.note_asks(position.map(|at| (open.correlation, at)));
+        let (ask, mut unsent) = (Some(open.header(wait)), None);
+        let offered = match self.offer_first(message, ask, &mut unsent) {
+            Err(Unsent::Full) => self.offer_again(message, ask, unsent).await,
+            other => other,
+        };
+        offered.map_err(TellError::from)?;
         Ok(open)
     }
 
@@ -234,7 +241,7 @@ impl RemoteRef {
             completion(answer);
             drop(done);
         }))?;
-        let position = self.offer(sender, message, Some(open.header(wait)))?;
+        self.offer(sender, message, Some(open.header(wait))).map_err(TellError::from)?;
         let (peer, correlation) = (Arc::clone(&self.peer), open.correlation);
         std::mem::forget(open);
         self.core.spawn(async move {
@@ -243,7 +250,6 @@ impl RemoteRef {
                 peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
             }
         });
-        self.peer.note_asks(position.map(|at| (correlation, at)));
         Ok(())
     }
 
@@ -252,7 +258,7 @@ impl RemoteRef {
         sender: Option<&str>,
         message: &M,
     ) -> Result<(), TellError> {
-        self.offer(sender, message, None).map(|_| ())
+        Ok(self.offer(sender, message, None)?)
     }
 
     fn open_ask(&self, completion: Completion) -> Result<OpenAsk<'_>, AskError> {
@@ -261,59 +267,57 @@ impl RemoteRef {
         Ok(OpenAsk { peer: &self.peer, correlation })
     }
 
-    /// Offers a message until there is room.
+    /// Offers a message once, which may find no room: then it comes back encoded in `unsent`. Waiting is prepared only
+    /// after that, for it costs more than the tell.
     #[inline]
-    async fn offer_patiently<M: RemoteMessage>(
+    fn offer_first<M: RemoteMessage>(
         &self,
         message: &M,
         ask: Option<AskHeader>,
-    ) -> Result<Option<Position>, TellError> {
+        unsent: &mut Option<Encoded>,
+    ) -> Result<(), Unsent> {
         let chosen = self.peer.negotiation.choose::<M>()?;
-        let mut unsent = Vec::new();
-        let first = with_scratch(|scratch| {
+        with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;
             let offered = self.offer_encoded(None, &chosen, scratch, ask, ask.is_none());
-            if offered == Err(TellError::Full) {
-                unsent = std::mem::take(scratch);
+            if matches!(offered, Err(Unsent::Full)) {
+                *unsent = Some(Encoded { by: chosen.wire_name(), bytes: std::mem::take(scratch) });
             }
             offered
-        });
-        // Waiting for room is prepared only where there is none: it costs more than the tell.
-        match first {
-            Err(TellError::Full) => self.offer_again(message, chosen, unsent, ask).await,
-            other => other,
-        }
+        })
     }
 
-    /// Offers what is encoded already until there is room. Encoding a large message takes longer than anything else
-    /// that its sender does, so it is not done again unless the peer has come to take another form.
+    /// Offers a message until there is room. Encoding a large one takes longer than anything else that its sender does,
+    /// so it is not done again unless the peer has come to take another form.
     async fn offer_again<M: RemoteMessage>(
         &self,
         message: &M,
-        mut chosen: Chosen<M>,
-        mut encoded: Vec<u8>,
         ask: Option<AskHeader>,
-    ) -> Result<Option<Position>, TellError> {
+        mut unsent: Option<Encoded>,
+    ) -> Result<(), Unsent> {
         let mut is_patient = ask.is_none();
         loop {
             let room = self.peer.outbox.room();
-            let choice = self.peer.negotiation.choose::<M>()?;
-            if choice.wire_name() != chosen.wire_name() {
-                encoded.clear();
-                encode_within(message, &choice, self.peer.max_message(), &mut encoded)?;
-                chosen = choice;
-            }
-            match self.offer_encoded(None, &chosen, &encoded, ask, is_patient) {
-                Err(TellError::Full) => {
-                    room.await;
-                    // Others may always be faster: what has waited once may be held.
-                    is_patient = false;
+            let chosen = self.peer.negotiation.choose::<M>()?;
+            let by = chosen.wire_name();
+            let bytes = match unsent.take().filter(|encoded| encoded.by == by) {
+                Some(encoded) => encoded.bytes,
+                None => {
+                    let mut bytes = Vec::new();
+                    encode_within(message, &chosen, self.peer.max_message(), &mut bytes)?;
+                    bytes
                 }
+            };
+            match self.offer_encoded(None, &chosen, &bytes, ask, is_patient) {
+                Err(Unsent::Full) => room.await,
                 other => {
-                    give_back(encoded);
+                    give_back(bytes);
                     return other;
                 }
             }
+            unsent = Some(Encoded { by, bytes });
+            // Others may always be faster: what has waited once may be held.
+            is_patient = false;
         }
     }
 
@@ -322,7 +326,7 @@ impl RemoteRef {
         sender: Option<&str>,
         message: &M,
         ask: Option<AskHeader>,
-    ) -> Result<Option<Position>, TellError> {
+    ) -> Result<(), Unsent> {
         let chosen = self.peer.negotiation.choose::<M>()?;
         with_scratch(|scratch| {
             encode_within(message, &chosen, self.peer.max_message(), scratch)?;
@@ -338,7 +342,7 @@ impl RemoteRef {
         payload: &[u8],
         ask: Option<AskHeader>,
         is_patient: bool,
-    ) -> Result<Option<Position>, TellError> {
+    ) -> Result<(), Unsent> {
         let outgoing = Outgoing {
             target: self.path.local(),
             target_id: &self.id,
@@ -348,8 +352,19 @@ impl RemoteRef {
             is_patient,
             payload,
         };
-        self.peer.outbox.offer_tell(&outgoing).map_err(|why| refused(why, payload.len()))
+        let offered = self.peer.outbox.offer_tell(&outgoing);
+        let position = offered.map_err(|why| Unsent::of(why, payload.len()))?;
+        if let Some((ask, position)) = ask.zip(position) {
+            self.peer.note_asks([(ask.correlation, position)]);
+        }
+        Ok(())
     }
+}
+
+/// A message that found no room, encoded.
+struct Encoded {
+    by: WireName,
+    bytes: Vec<u8>,
 }
 
 /// Forgets the ask when its caller is done with it or gives up.
@@ -379,32 +394,57 @@ pub(crate) fn encode_reply<R: RemoteMessage>(
     let chosen = peer.negotiation.choose::<R>()?;
     with_scratch(|scratch| {
         encode_within(reply, &chosen, peer.max_message(), scratch)?;
-        peer.reply(correlation, chosen.wire_name(), scratch)
-            .map_err(|why| refused(why, scratch.len()))
+        let replied = peer.reply(correlation, chosen.wire_name(), scratch);
+        Ok(replied.map_err(|why| Unsent::of(why, scratch.len()))?)
     })
 }
 
+#[inline]
 fn encode_within<M: RemoteMessage>(
     message: &M,
     chosen: &Chosen<M>,
     limit: usize,
     out: &mut Vec<u8>,
-) -> Result<(), TellError> {
-    chosen.encoding.encode(message, out)?;
+) -> Result<(), Unsent> {
+    chosen.encoding.encode(message, out).map_err(Unsent::because)?;
     if out.len() > limit {
-        return Err(TellError::TooLarge { size: out.len(), limit });
+        return Err(Unsent::because(TellError::TooLarge { size: out.len(), limit }));
     }
     Ok(())
 }
 
-/// Says in public words why a message of `size` bytes was refused.
-fn refused(refused: Refused, size: usize) -> TellError {
-    match refused {
-        Refused::Full => TellError::Full,
-        Refused::Closed => TellError::Stopped,
-        Refused::TooLarge { limit } => TellError::TooLarge { size, limit },
-        // Names that pass the grammar fit, so it is the payload that breaks the u32 of a length.
-        Refused::Unframeable => TellError::TooLarge { size, limit: MAX_FRAMED },
+/// Says why nothing was sent, in one word: every tell brings the room for it along.
+pub(crate) enum Unsent {
+    Full,
+    Because(Box<TellError>),
+}
+
+impl Unsent {
+    #[cold]
+    pub(crate) fn because(why: impl Into<TellError>) -> Self {
+        Self::Because(Box::new(why.into()))
+    }
+
+    /// Says in public words why a message of `size` bytes was refused.
+    #[cold]
+    fn of(refused: Refused, size: usize) -> Self {
+        match refused {
+            Refused::Full => Self::Full,
+            Refused::Closed => Self::because(TellError::Stopped),
+            Refused::TooLarge { limit } => Self::because(TellError::TooLarge { size, limit }),
+            // Names that pass the grammar fit, so it is the payload that breaks the u32 of a length.
+            Refused::Unframeable => Self::because(TellError::TooLarge { size, limit: MAX_FRAMED }),
+        }
+    }
+}
+
+impl From<Unsent> for TellError {
+    #[cold]
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Full => Self::Full,
+            Unsent::Because(why) => *why,
+        }
     }
 }
 
