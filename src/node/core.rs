@@ -23,6 +23,7 @@ use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, NodeEvent, Reason, RegistryDifference};
 use crate::node::ask::Answer;
 use crate::node::backlog::{self, Backlog};
+use crate::node::beat::Beat;
 use crate::node::cluster::Cluster;
 use crate::node::dead_letters::{LogLimit, Observers};
 use crate::node::deferred::{Decoders, Decoding};
@@ -56,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) observers: Observers,
     pub(crate) counters: Counters,
     entropy: Entropy,
+    /// When idle links are looked after.
+    pub(crate) beat: Beat,
     /// Limits the log lines that peers' faults cause.
     pub(crate) log: LogLimit,
     peers: DashMap<Address, Arc<Peer>>,
@@ -128,6 +131,7 @@ impl Core {
         let own = Arc::new(Peer::new(address, &parts.settings, None, parts.entropy.draw()));
         let core = Arc::new(Self {
             observers: Observers::new(&parts.settings.observe),
+            beat: Beat::new(now(), parts.settings.association.ping_interval),
             log: LogLimit::new(parts.settings.observe.log_lines_per_second),
             identity: parts.identity,
             bound: parts.bound,

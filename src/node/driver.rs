@@ -85,7 +85,7 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let (core, peer) = (Arc::clone(&self.core), Arc::clone(&self.peer));
         while !self.has_stopped {
-            let timer = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
+            let timer = self.timer();
             // Biased: the node's end goes first; what links report comes before demand and time, which it may
             // make pointless.
             tokio::select! { biased;
@@ -111,6 +111,14 @@ impl Driver {
             }
         }
         self.end();
+    }
+
+    /// Gives the time of the next look at the machine. What a link that is up waits for need not be to the moment.
+    fn timer(&self) -> Option<tokio::time::Instant> {
+        let due = self.machine.poll_timeout()?;
+        let is_up = self.machine.state() == AssociationState::Up;
+        let at = if is_up { self.core.beat.not_before(due) } else { due };
+        Some(tokio::time::Instant::from_std(at))
     }
 
     /// Closes the books over a peer that stops. It reads up to this node's goodbye, so that everything written has

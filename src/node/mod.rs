@@ -7,6 +7,7 @@ mod accept;
 mod actor;
 mod ask;
 mod backlog;
+mod beat;
 mod books;
 mod budget;
 mod builder;
