@@ -79,7 +79,7 @@ async fn compare(arguments: &Arguments) -> Result<(), Failure> {
     let mut second = Second::start(&[RECEIVE, part], core)?;
     let (address, bare) = (second.line()?, second.line()?);
     let node = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
-    let echo = node.resolve(format!("{address}/user/echo"))?;
+    let echo = Arc::new(node.resolve(format!("{address}/user/echo"))?);
     let tasks = bare.clone();
     let mut bare = TcpStream::connect(&bare).await.map(Bare)?;
     bare.0.set_nodelay(true)?;
@@ -90,14 +90,14 @@ async fn compare(arguments: &Arguments) -> Result<(), Failure> {
             let run = match (*what, window) {
                 ("bare", 1) => one_by_one(asks, async || bare.ask().await).await?,
                 ("bare", _) => bare.ask_many(asks, window).await?,
-                ("tasks", _) => many(asks, window, || Arc::clone(&tasks).ask()).await?,
-                (_, 1) => one_by_one(asks, async || ask(&echo).await).await?,
+                ("tasks", _) => {
+                    let tasks = Arc::clone(&tasks);
+                    many(asks, window, move || Arc::clone(&tasks).ask()).await?
+                }
+                (_, 1) => one_by_one(asks, async || ask(Arc::clone(&echo)).await).await?,
                 (_, _) => {
-                    let ask_one = || {
-                        let echo = echo.clone();
-                        async move { ask(&echo).await }
-                    };
-                    many(asks, window, ask_one).await?
+                    let echo = Arc::clone(&echo);
+                    many(asks, window, move || ask(Arc::clone(&echo))).await?
                 }
             };
             if round > 0 {
@@ -137,33 +137,35 @@ async fn one_by_one(
     Ok(Run::new(asks, begun.elapsed(), trips))
 }
 
-/// Runs `window` asks at a time, each as a task.
-async fn many<F>(asks: u64, window: u64, ask: impl Fn() -> F) -> Result<Run, Failure>
+/// Runs `window` tasks, each of which asks one after the other.
+async fn many<F>(
+    asks: u64,
+    window: u64,
+    ask: impl Fn() -> F + Clone + Send + 'static,
+) -> Result<Run, Failure>
 where
-    F: Future<Output = Result<(), Failure>> + Send + 'static,
+    F: Future<Output = Result<(), Failure>> + Send,
 {
-    let timed = |ask: F| async move {
-        let begun = Instant::now();
-        ask.await?;
-        Ok::<_, Failure>(begun.elapsed())
-    };
-    let (begun, mut trips) = (Instant::now(), Vec::new());
-    let (mut under_way, mut started) = (JoinSet::new(), 0);
-    while started < asks.min(window) {
-        under_way.spawn(timed(ask()));
-        started += 1;
+    let (begun, mut trips, mut askers) = (Instant::now(), Vec::new(), JoinSet::new());
+    for number in 0..window {
+        let (ask, share) = (ask.clone(), asks / window + u64::from(number < asks % window));
+        askers.spawn(async move {
+            let mut trips = Vec::new();
+            for _ in 0..share {
+                let begun = Instant::now();
+                ask().await?;
+                trips.push(begun.elapsed());
+            }
+            Ok::<_, Failure>(trips)
+        });
     }
-    while let Some(trip) = under_way.join_next().await {
-        trips.push(trip??);
-        if started < asks {
-            under_way.spawn(timed(ask()));
-            started += 1;
-        }
+    while let Some(asker) = askers.join_next().await {
+        trips.append(&mut asker??);
     }
     Ok(Run::new(asks, begun.elapsed(), trips))
 }
 
-async fn ask(echo: &RemoteRef) -> Result<(), Failure> {
+async fn ask(echo: Arc<RemoteRef>) -> Result<(), Failure> {
     let Note { text } = echo.ask(&Note { text: "x".repeat(PAYLOAD - 1) }, WAIT).await?;
     std::hint::black_box(text);
     Ok(())

@@ -173,7 +173,7 @@ impl RemoteRef {
         }
         let mut unsent = None;
         match self.offer_first(message, None, &mut unsent) {
-            Err(Unsent::Full) => Ok(self.offer_again(message, None, unsent).await?),
+            Err(Unsent::Full) => Ok(Box::pin(self.offer_again(message, None, unsent)).await?),
             other => Ok(other?),
         }
     }
@@ -205,7 +205,8 @@ impl RemoteRef {
         let waiting = async {
             let open = self.offer_ask(message, wait, completion).await?;
             let answer = rx.await.unwrap_or(Err(AskError::Failed(Reason::NodeStopped)));
-            drop(open);
+            // Answered, so nothing is left to be forgotten.
+            std::mem::forget(open);
             answer
         };
         tokio::time::timeout(wait, waiting).await.unwrap_or(Err(AskError::Timeout(wait)))
@@ -221,7 +222,7 @@ impl RemoteRef {
         let open = self.open_ask(completion)?;
         let (ask, mut unsent) = (Some(open.header(wait)), None);
         let offered = match self.offer_first(message, ask, &mut unsent) {
-            Err(Unsent::Full) => self.offer_again(message, ask, unsent).await,
+            Err(Unsent::Full) => Box::pin(self.offer_again(message, ask, unsent)).await,
             other => other,
         };
         offered.map_err(TellError::from)?;
@@ -288,7 +289,8 @@ impl RemoteRef {
     }
 
     /// Offers a message until there is room. Encoding a large one takes longer than anything else that its sender does,
-    /// so it is not done again unless the peer has come to take another form.
+    /// so it is not done again unless the peer has come to take another form. To be boxed: most sends never need the
+    /// room for it, which would be moved with them.
     async fn offer_again<M: RemoteMessage>(
         &self,
         message: &M,
