@@ -11,7 +11,6 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tellwire::codec::{Bincode, Codec};
@@ -20,6 +19,11 @@ use tellwire_json::Json;
 use tellwire_messagepack::MessagePack;
 use tellwire_postcard::Postcard;
 use tellwire_protobuf::Protobuf;
+
+#[path = "common/mod.rs"]
+mod common;
+
+use common::{Task, median};
 
 #[derive(Clone, PartialEq, Serialize, Deserialize, prost::Message)]
 struct Order {
@@ -116,7 +120,7 @@ impl Contender {
     fn print(&self) {
         print!("| {}", self.name);
         for track in &self.tracks {
-            let (encode, decode) = (median(&track.encode.nanos), median(&track.decode.nanos));
+            let (encode, decode) = (track.encode.median(), track.decode.median());
             print!(" | {} B | {encode:.0} ns | {decode:.0} ns", track.size);
         }
     }
@@ -125,8 +129,8 @@ impl Contender {
 /// Measures one format on one message.
 struct Track {
     size: usize,
-    encode: Task,
-    decode: Task,
+    encode: Task<'static>,
+    decode: Task<'static>,
 }
 
 impl Track {
@@ -144,36 +148,6 @@ impl Track {
             black_box(C::decode(black_box(&bytes)).expect("the bytes are a message"));
         });
         Self { size, encode, decode }
-    }
-}
-
-/// Runs one operation often enough to be timed, and keeps the time of each turn.
-struct Task {
-    operation: Box<dyn FnMut()>,
-    repeat: u32,
-    nanos: Vec<f64>,
-}
-
-impl Task {
-    fn new(operation: impl FnMut() + 'static) -> Self {
-        let mut task = Self { operation: Box::new(operation), repeat: 1, nanos: Vec::new() };
-        while task.elapsed() < TURN {
-            task.repeat *= 2;
-        }
-        task
-    }
-
-    fn take_a_turn(&mut self) {
-        let nanos = self.elapsed().as_secs_f64() * 1e9 / f64::from(self.repeat);
-        self.nanos.push(nanos);
-    }
-
-    fn elapsed(&mut self) -> Duration {
-        let begun = Instant::now();
-        for _ in 0..self.repeat {
-            (self.operation)();
-        }
-        begun.elapsed()
     }
 }
 
@@ -229,8 +203,8 @@ const FORMATS: [Format; 5] = [
 /// Compares a codec with its library called without a guard, turn by turn.
 struct Duel {
     format: Format,
-    guarded: Task,
-    bare: Task,
+    guarded: Task<'static>,
+    bare: Task<'static>,
 }
 
 impl Duel {
@@ -247,8 +221,8 @@ impl Duel {
 
     fn print(&self) {
         let pairs = self.guarded.nanos.iter().zip(&self.bare.nanos);
-        let ratio = median(&pairs.map(|(guarded, bare)| guarded / bare).collect::<Vec<_>>());
-        println!(" | {:.0} ns | {ratio:.2} |", median(&self.guarded.nanos));
+        let ratio = median(pairs.map(|(guarded, bare)| guarded / bare).collect());
+        println!(" | {:.0} ns | {ratio:.2} |", self.guarded.median());
     }
 }
 
@@ -257,12 +231,6 @@ fn decode_only(format: &str, side: &str, times: u32) {
     let format = FORMATS.into_iter().find(|known| known.name == format).expect("a guarded format");
     let mut decode = format.decoding(if side == "bare" { format.bare } else { format.guarded });
     (0..times).for_each(|_| decode());
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn order(lines: u32) -> Order {
@@ -297,7 +265,3 @@ const ROUNDS: u32 = 201;
 
 /// Counts the turns of guarded and bare decoding, whose ratio is to be exact.
 const DUEL_ROUNDS: u32 = 1001;
-
-/// Lasts long enough for the clock, and so short that other work on the machine seldom cuts into it: turns as long as a
-/// scheduler's would let that work fall on one contender.
-const TURN: Duration = Duration::from_micros(200);

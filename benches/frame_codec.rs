@@ -11,7 +11,6 @@
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use tellwire::membership::cluster_id::ClusterId;
 use tellwire::membership::exchange::Envelope;
@@ -21,6 +20,11 @@ use tellwire::membership::pdu::{self, Beat, MembershipPdu};
 use tellwire::membership::profile::Profile;
 use tellwire::wire::{self, FrameDecoder, FrameKind, RawFrame, TellHeader, TextId, TextRef};
 use tellwire::{Address, Uid, UniqueAddress};
+
+#[path = "common/mod.rs"]
+mod common;
+
+use common::Task;
 
 fn main() {
     println!("{:<26} {:>7} {:>10} {:>10}", "frame", "bytes", "write, ns", "read, ns");
@@ -59,12 +63,13 @@ fn gossip(name: &str, pdu: &MembershipPdu) {
 fn frame(name: &str, write: impl Fn(&mut Vec<u8>), read: impl Fn(RawFrame<'_>)) -> f64 {
     let (mut bytes, mut out) = (Vec::new(), Vec::new());
     write(&mut bytes);
-    let written = nanos(|| {
+    let write = Task::new(|| {
         out.clear();
         write(&mut out);
         black_box(&out);
     });
-    let read = nanos(|| read(wire::split_frame(black_box(&bytes)).unwrap().0));
+    let read = Task::new(|| read(wire::split_frame(black_box(&bytes)).unwrap().0));
+    let [written, read] = least([write, read]);
     println!("{name:<26} {:>7} {written:>10.1} {read:>10.1}", bytes.len());
     read
 }
@@ -78,18 +83,12 @@ fn batch() {
         frames += 1;
     }
     let (mut decoder, mut buffer) = (FrameDecoder::default(), vec![0; bytes.len()]);
-    let (mut copied, mut read) = (f64::MAX, f64::MAX);
-    // In turns, for the two are compared.
-    for _ in 0..ROUNDS {
-        let copy = nanos_of(BATCHES, &mut || {
-            buffer.copy_from_slice(black_box(&bytes));
-            black_box(&buffer);
-        });
-        let whole = nanos_of(BATCHES, &mut || {
-            assert_eq!(read_all(&mut decoder, black_box(&bytes)), frames);
-        });
-        (copied, read) = (copied.min(copy), read.min(whole));
-    }
+    let copy = Task::new(|| {
+        buffer.copy_from_slice(black_box(&bytes));
+        black_box(&buffer);
+    });
+    let whole = Task::new(|| assert_eq!(read_all(&mut decoder, black_box(&bytes)), frames));
+    let [copied, read] = least([copy, whole]);
     let (length, each) = (bytes.len(), (read - copied) / f64::from(frames));
     println!("{frames} tells of 100 B in {length} bytes, {each:.1} ns each without the copy:");
     println!(
@@ -116,26 +115,23 @@ fn read_all(decoder: &mut FrameDecoder, mut bytes: &[u8]) -> u32 {
     frames
 }
 
+/// Writes a tell in one piece if its names are both ids, as a node does.
 fn write_tell(header: TellHeader<'_>, payload: &[u8], out: &mut Vec<u8>) {
+    if let (TextRef::Id(target), TextRef::Id(manifest)) = (header.target, header.manifest) {
+        return TellHeader::encode_plain(target, manifest, payload, out).unwrap();
+    }
     let mark = wire::begin(out, FrameKind::TELL);
     header.encode(out).unwrap();
     out.extend_from_slice(payload);
     wire::finish(out, mark, wire::DEFAULT_LIMIT).unwrap();
 }
 
-/// Gives the nanoseconds of one run, the least of many turns, which is the one with the least disturbance.
-fn nanos(mut run: impl FnMut()) -> f64 {
-    let mut times = 1;
-    while nanos_of(times, &mut run) * f64::from(times) < TURN {
-        times *= 2;
+/// Lets operations take turns, and gives the least nanoseconds of each.
+fn least<const N: usize>(mut tasks: [Task<'_>; N]) -> [f64; N] {
+    for _ in 0..ROUNDS {
+        tasks.iter_mut().for_each(Task::take_a_turn);
     }
-    (0..ROUNDS).map(|_| nanos_of(times, &mut run)).fold(f64::MAX, f64::min)
-}
-
-fn nanos_of(times: u32, run: &mut impl FnMut()) -> f64 {
-    let start = Instant::now();
-    (0..times).for_each(|_| run());
-    start.elapsed().as_secs_f64() * 1e9 / f64::from(times)
+    tasks.map(|task| task.least())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -180,9 +176,3 @@ const MOST: f64 = 2.0;
 const BATCH: usize = 64 << 10;
 
 const ROUNDS: u32 = 1_000;
-
-/// Lasts long enough for the clock, in nanoseconds, and so short that other work seldom cuts into it.
-const TURN: f64 = 100_000.0;
-
-/// Counts the batches of a turn.
-const BATCHES: u32 = 16;

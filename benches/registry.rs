@@ -12,13 +12,14 @@
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tellwire::codec::{self, CodecEntry, CodecRegistry};
 
 #[path = "common/mod.rs"]
 mod common;
+
+use common::Task;
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Note {
@@ -34,20 +35,22 @@ tellwire::remote_messages! {
 fn main() {
     let mut sides = [FEW, MANY].map(Side::new);
     for _ in 0..ROUNDS {
-        sides.iter_mut().flat_map(|side| &mut side.tasks).for_each(Task::take_a_turn);
+        let jobs = sides.iter_mut().flat_map(|side| &mut side.jobs);
+        jobs.for_each(|job| job.task.take_a_turn());
     }
     println!("{:<28} {:>10} {:>10} {:>6}", "nanoseconds", FEW, MANY, "ratio");
     let [few, many] = sides;
-    for (few, many) in few.tasks.iter().zip(&many.tasks) {
-        let ratio = many.nanos / few.nanos;
-        println!("{:<28} {:>10.1} {:>10.1} {ratio:>6.2}", few.name, few.nanos, many.nanos);
+    for (few, many) in few.jobs.iter().zip(&many.jobs) {
+        let (fast, slow) = (few.task.least(), many.task.least());
+        let ratio = slow / fast;
+        println!("{:<28} {fast:>10.1} {slow:>10.1} {ratio:>6.2}", few.name);
         assert!(few.bar.is_none_or(|bar| ratio <= bar), "it depends on the number of manifests");
     }
 }
 
 /// Measures one size of registry.
 struct Side {
-    tasks: Vec<Task>,
+    jobs: Vec<Job>,
 }
 
 impl Side {
@@ -57,7 +60,7 @@ impl Side {
         let note = Note { text: "x".repeat(99) };
         let mut bytes = Vec::new();
         codec::encode(&note, &mut bytes).unwrap();
-        let tasks = vec![
+        let jobs = vec![
             encode(note),
             decode_known(&registry, bytes.clone()),
             decode_named(registry.clone(), bytes),
@@ -65,54 +68,54 @@ impl Side {
             miss(registry),
             build(table),
         ];
-        Self { tasks }
+        Self { jobs }
     }
 }
 
-fn encode(note: Note) -> Task {
+fn encode(note: Note) -> Job {
     let mut out = Vec::new();
-    Task::new("encode 100 B", Some(MOST), move || {
+    Job::new("encode 100 B", Some(MOST), move || {
         out.clear();
         codec::encode(black_box(&note), &mut out).unwrap();
         black_box(&out);
     })
 }
 
-fn decode_known(registry: &CodecRegistry, bytes: Vec<u8>) -> Task {
+fn decode_known(registry: &CodecRegistry, bytes: Vec<u8>) -> Job {
     let entries = names(registry).map(|name| registry.find(&name).unwrap());
     let mut at = 0;
-    Task::new("decode by a known entry", Some(MOST), move || {
+    Job::new("decode by a known entry", Some(MOST), move || {
         at = (at + 1) % entries.len();
         black_box(entries[at].decode::<Note>(black_box(&bytes)).unwrap());
     })
 }
 
-fn decode_named(registry: CodecRegistry, bytes: Vec<u8>) -> Task {
+fn decode_named(registry: CodecRegistry, bytes: Vec<u8>) -> Job {
     let names = names(&registry);
     let mut at = 0;
-    Task::new("find and decode", None, move || {
+    Job::new("find and decode", None, move || {
         at = (at + 1) % names.len();
         black_box(registry.decode::<Note>(black_box(&names[at]), black_box(&bytes)).unwrap());
     })
 }
 
-fn find(registry: CodecRegistry) -> Task {
+fn find(registry: CodecRegistry) -> Job {
     let names = names(&registry);
     let mut at = 0;
-    Task::new("find", None, move || {
+    Job::new("find", None, move || {
         at = (at + 1) % names.len();
         black_box(registry.find(black_box(&names[at])).unwrap());
     })
 }
 
-fn miss(registry: CodecRegistry) -> Task {
-    Task::new("find what is not there", None, move || {
+fn miss(registry: CodecRegistry) -> Job {
+    Job::new("find what is not there", None, move || {
         assert!(registry.find(black_box("bincode:bench.v1.Known04999-")).is_none());
     })
 }
 
-fn build(table: &'static [CodecEntry]) -> Task {
-    Task::new("build", None, move || {
+fn build(table: &'static [CodecEntry]) -> Job {
+    Job::new("build", None, move || {
         black_box(CodecRegistry::from_tables(black_box(&[NOTES, table])).unwrap());
     })
 }
@@ -124,35 +127,17 @@ fn names(registry: &CodecRegistry) -> [String; 10] {
     std::array::from_fn(|n| entries[n * 7 % 10 * entries.len() / 10].wire_name())
 }
 
-/// Runs one operation often enough to be timed, and keeps its least time, the one with the least disturbance.
-struct Task {
+/// One operation on a registry.
+struct Job {
     name: &'static str,
     /// Bounds how much more it may cost with many manifests.
     bar: Option<f64>,
-    operation: Box<dyn FnMut()>,
-    repeat: u32,
-    nanos: f64,
+    task: Task<'static>,
 }
 
-impl Task {
+impl Job {
     fn new(name: &'static str, bar: Option<f64>, operation: impl FnMut() + 'static) -> Self {
-        let operation = Box::new(operation);
-        let mut task = Self { name, bar, operation, repeat: 1, nanos: f64::MAX };
-        while task.elapsed() < TURN {
-            task.repeat *= 2;
-        }
-        task
-    }
-
-    fn take_a_turn(&mut self) {
-        self.nanos = self.nanos.min(self.elapsed() / f64::from(self.repeat));
-    }
-
-    /// Gives the nanoseconds of one turn.
-    fn elapsed(&mut self) -> f64 {
-        let begun = Instant::now();
-        (0..self.repeat).for_each(|_| (self.operation)());
-        begun.elapsed().as_secs_f64() * 1e9
+        Self { name, bar, task: Task::new(operation) }
     }
 }
 
@@ -163,6 +148,3 @@ const MANY: u64 = 10_000;
 const MOST: f64 = 1.2;
 
 const ROUNDS: u32 = 200;
-
-/// Lasts long enough for the clock, in nanoseconds, and so short that other work seldom cuts into it.
-const TURN: f64 = 100_000.0;

@@ -1,11 +1,12 @@
-//! Is what benches share: the second process of those that need two, registries of any size, processor time, figures.
+//! Is what benches share: the second process of those that need two, registries of any size, processor time, timed
+//! operations, figures.
 
 #![allow(dead_code, reason = "not every bench uses all of it")]
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -112,6 +113,49 @@ pub(crate) fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
+
+/// Runs one operation often enough to be timed, and keeps the time of each turn.
+///
+/// A turn lasts long enough for the clock, and so short that other work on the machine seldom cuts into it: turns as
+/// long as a scheduler's would let that work fall on one contender.
+pub(crate) struct Task<'a> {
+    operation: Box<dyn FnMut() + 'a>,
+    repeat: u32,
+    /// Of one operation, by turn.
+    pub(crate) nanos: Vec<f64>,
+}
+
+impl<'a> Task<'a> {
+    pub(crate) fn new(operation: impl FnMut() + 'a) -> Self {
+        let mut task = Self { operation: Box::new(operation), repeat: 1, nanos: Vec::new() };
+        while task.elapsed() < TURN {
+            task.repeat *= 2;
+        }
+        task
+    }
+
+    pub(crate) fn take_a_turn(&mut self) {
+        let nanos = self.elapsed().as_secs_f64() * 1e9 / f64::from(self.repeat);
+        self.nanos.push(nanos);
+    }
+
+    /// Gives the least time, which is the one with the least disturbance.
+    pub(crate) fn least(&self) -> f64 {
+        self.nanos.iter().copied().fold(f64::MAX, f64::min)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(self.nanos.clone())
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        let begun = Instant::now();
+        (0..self.repeat).for_each(|_| (self.operation)());
+        begun.elapsed()
+    }
+}
+
+const TURN: Duration = Duration::from_micros(200);
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(crate) fn per_second(count: u64, took: Duration) -> f64 {

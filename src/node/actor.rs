@@ -23,6 +23,7 @@ use crate::node::inbox::{Inbox, MailboxSender, bounded_by};
 use crate::node::link::now;
 use crate::node::mailbox::{Delivery, ReplyTo, WhenFull};
 use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
+use crate::node::turn::Turn;
 use crate::path::{ActorPath, IntoActorPath};
 
 /// Handles messages of one type, one after the other.
@@ -274,15 +275,17 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
 
     /// Handles messages until there is a reason to stop.
     async fn serve(&mut self) {
-        let (mut handled, mut since) = (0_u32, now());
+        let mut turn = Turn::new(now());
         while !self.is_stopping() {
             let Some(Delivery { message, envelope }) = self.inbox.pop() else {
+                let begun = now();
                 // Biased: a stopped actor takes no more messages.
                 tokio::select! { biased;
                     () = self.stop.asked.notified() => continue,
                     is_open = self.inbox.refill() => if !is_open { return },
                 }
-                since = now();
+                // Waiting is no part of the turn; a refill that need not wait does not end it either.
+                turn.pause(now() - begun);
                 continue;
             };
             let cx = &mut self.context;
@@ -297,10 +300,9 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
             }
             // An ask that nobody replied to ends here, with NoReply.
             self.context.reply = None;
-            handled = handled.wrapping_add(1);
-            if handled % LOOK == 0 && (handled % TURN == 0 || now() - since > LONG) {
+            if turn.is_over() {
                 tokio::task::yield_now().await;
-                since = now();
+                turn = Turn::new(now());
             }
         }
     }
@@ -393,13 +395,5 @@ impl<T, A> fmt::Debug for ActorBuilder<T, A> {
     }
 }
 
-/// Messages that an actor handles before others get their turn, unless they take long; tokio's own budget would do, at
-/// several times the price. An actor with shorter turns than the reader of a link falls behind it, and what waits in
-/// front of a full mailbox costs more than twice.
-const TURN: u32 = 1024;
-/// Messages after which an actor looks whether they took long.
-const LOOK: u32 = 128;
-/// What one turn may take if each message takes long.
-const LONG: Duration = Duration::from_micros(200);
 /// How long a forwarded ask waits if its asker did not say.
 const FORWARD_WAIT: Duration = Duration::from_secs(60);

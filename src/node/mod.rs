@@ -44,6 +44,7 @@ mod seeds;
 mod shutdown;
 mod sink;
 mod stats;
+mod turn;
 
 use std::fmt;
 use std::sync::Arc;

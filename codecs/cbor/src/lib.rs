@@ -60,12 +60,12 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Cbor {
 
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = minicbor_serde::Deserializer::new(bytes);
-        let message = guard::deserialize(&mut deserializer, bytes.len());
+        let decoded = guard::deserialize(&mut deserializer, bytes.len());
         let read = deserializer.decoder().position();
-        match message {
-            Ok(_) if read == bytes.len() => message,
-            Ok(_) => Err(CodecFault::Trailing { extra: bytes.len().saturating_sub(read) }),
-            Err(fault) => Err(fault.at_byte(read)),
+        let message = decoded.map_err(|fault| fault.at_byte(read))?;
+        if read < bytes.len() {
+            return Err(CodecFault::Trailing { extra: bytes.len() - read });
         }
+        Ok(message)
     }
 }

@@ -63,13 +63,13 @@ impl<M: Serialize + DeserializeOwned> Codec<M> for Postcard {
     #[inline]
     fn decode(bytes: &[u8]) -> Result<M, CodecFault> {
         let mut deserializer = postcard::Deserializer::from_bytes(bytes);
-        let message = guard::deserialize(&mut deserializer, bytes.len());
+        let decoded = guard::deserialize(&mut deserializer, bytes.len());
         let left = deserializer.finalize().map_or(0, <[u8]>::len);
-        match message {
-            Ok(_) if left == 0 => message,
-            Ok(_) => Err(CodecFault::Trailing { extra: left }),
-            Err(fault) => Err(fault.at_byte(bytes.len() - left)),
+        let message = decoded.map_err(|fault| fault.at_byte(bytes.len() - left))?;
+        if left > 0 {
+            return Err(CodecFault::Trailing { extra: left });
         }
+        Ok(message)
     }
 }
 
