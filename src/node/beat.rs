@@ -35,7 +35,7 @@ impl Beat {
 }
 
 /// The sides of an idle link take turns with a quarter of an interval between them, which stays far from a beat.
-const BEATS_IN_AN_INTERVAL: u32 = 16;
+const BEATS_IN_AN_INTERVAL: u32 = 8;
 
 #[cfg(test)]
 mod tests {
