@@ -45,7 +45,7 @@ mod tests {
     fn what_is_due_between_two_beats_comes_with_the_later_one() {
         let begin = Instant::now();
         let at = |millis| begin + Duration::from_millis(millis);
-        let beat = Beat::new(begin, Duration::from_millis(1600));
+        let beat = Beat::new(begin, Duration::from_millis(800));
         let due = [0, 1, 50, 100, 101, 199, 200, 123_401];
         let delayed = [0, 100, 100, 100, 200, 200, 200, 123_500];
         assert_eq!(due.map(|due| beat.not_before(at(due))), delayed.map(at));
