@@ -39,7 +39,8 @@ pub struct AssociationSettings {
     /// Time without a link after which what waits for the peer becomes dead letters. Default 30 s, from 10 ms.
     pub give_up_after: Duration,
     /// Silence after which the peer is asked for a sign of life. Default 3 s; costs one 20-byte frame each way, and the
-    /// two sides take turns.
+    /// two sides take turns. A node looks at its idle links together, so this and `liveness_timeout` may come an eighth of
+    /// it later.
     pub ping_interval: Duration,
     /// Silence after which the link is held to be dead. Default 10 s, more than `ping_interval`.
     pub liveness_timeout: Duration,

@@ -1,8 +1,8 @@
 //! Delays timers to a beat that all links of a node share.
 //!
 //! A node with thousands of idle links asks some hundred peers a second for signs of life. Each alone would wake a
-//! thread, and the sides of its link twice; on a beat, many come due at once and share the wake-ups. What may be a
-//! sixteenth of a Ping interval late is no worse for it.
+//! thread, and the sides of its link twice; on a beat, many come due at once and share the wake-ups. What may be an
+//! eighth of a Ping interval late is no worse for it.
 //!
 //! ```text
 //! due       |  . .   |    .   |        |.  . .  |
@@ -34,7 +34,7 @@ impl Beat {
     }
 }
 
-/// The sides of an idle link take turns with a quarter of an interval between them, which stays far from a beat.
+/// The sides of an idle link take turns with a quarter of an interval between them: two beats, so that they still do.
 const BEATS_IN_AN_INTERVAL: u32 = 8;
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn an_interval_too_short_to_part_delays_nothing() {
         let begin = Instant::now();
-        let beat = Beat::new(begin, Duration::from_nanos(15));
+        let beat = Beat::new(begin, Duration::from_nanos(7));
         let due = begin + Duration::from_nanos(7);
         assert_eq!(beat.not_before(due), due);
     }

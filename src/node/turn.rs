@@ -19,8 +19,8 @@ impl Turn {
     const MOST: u32 = 1024;
     /// What a turn may take if each message takes long.
     const LONGEST: Duration = Duration::from_micros(200);
-    /// Messages between two looks at the clock at most: it is looked at after 1, 2, 4 and so on, so that messages which
-    /// take long cost others no more than about twice the time of a turn.
+    /// Messages between two looks at the clock at most: it is looked at after 1, 2, 4 and so on, so that a turn of slow
+    /// messages takes about twice its time at most; one whose messages become slow may take so many of them more.
     const UNSEEN: u32 = 128;
 
     pub(crate) fn new(begun: Instant) -> Self {
