@@ -1,6 +1,7 @@
 //! Measures what this machine can carry, step by step, and how near a node comes to it.
 //!
-//! `cargo bench --bench limits [-- SHAPE] [-- MESSAGES]`, where a shape is `one`, `fan`, `kib` or `chunk`.
+//! `cargo bench --bench limits [-- SHAPE] [-- MESSAGES] [-- RUNG]`, where a shape is `one`, `fan`, `kib` or `chunk`. A
+//! rung is `Ready`, `Shared`, `Decoded` or `Node`; one alone is what a profiler wants to see.
 //!
 //! Two processes, loopback TCP, default settings, an actor with a mailbox at the end. The rungs are bare programs
 //! that do ever more of what a node does:
@@ -63,21 +64,26 @@ async fn main() -> Result<(), Failure> {
     if arguments.is(RECEIVE) {
         return receiver::run().await;
     }
+    let is_wanted = |rung: &Rung| arguments.is(&format!("{rung:?}"));
+    let mut rungs: Vec<Rung> = RUNGS.into_iter().filter(is_wanted).collect();
+    if rungs.is_empty() {
+        rungs.extend(RUNGS);
+    }
     let is_chosen = SHAPES.iter().any(|shape| arguments.is(shape.name));
     for shape in SHAPES {
         if arguments.is(shape.name) || !is_chosen {
             let messages = arguments.number().unwrap_or(shape.messages / arguments.divisor());
-            compare(Shape { messages, ..shape }).await?;
+            compare(Shape { messages, ..shape }, &rungs).await?;
         }
     }
     Ok(())
 }
 
-async fn compare(shape: Shape) -> Result<(), Failure> {
+async fn compare(shape: Shape, rungs: &[Rung]) -> Result<(), Failure> {
     let mut second = Second::start(&[RECEIVE], None)?;
     let (node, bare) = (second.line()?, second.line()?);
     let sender = node::Sender::start(&node, shape).await?;
-    let mut runs: Vec<(Rung, Vec<Run>)> = RUNGS.map(|rung| (rung, Vec::new())).into();
+    let mut runs: Vec<(Rung, Vec<Run>)> = rungs.iter().map(|rung| (*rung, Vec::new())).collect();
     for round in 0..=ROUNDS {
         for (rung, runs) in &mut runs {
             let (begun, cpu_before) = (Instant::now(), cpu());
