@@ -167,6 +167,13 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
                 return format!("protocol violation: {fault}");
             }
         }
+        // A fast peer must not keep this task's thread to itself: the writer, with acknowledgements and signs of
+        // life, may be waiting for it, and so may the actors, which had better take what was read while it is in the
+        // cache. tokio's own budget counts reads, however much they bring.
+        if unyielding >= READ_TURN {
+            unyielding = 0;
+            tokio::task::yield_now().await;
+        }
         let patience = context.core.settings.association.liveness_timeout;
         if reading.is_late(now(), patience) {
             return "a frame took too long".to_owned();
@@ -181,12 +188,6 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
         if reading.is_active {
             // A link that is parked says nothing about the one that carries the tells.
             context.peer.hear(now());
-        }
-        // A fast peer must not keep this task's thread to itself: the writer, with acknowledgements and signs of
-        // life, may be waiting for it. tokio's own budget counts reads, however much they bring.
-        if unyielding >= READ_TURN {
-            unyielding = 0;
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -354,8 +355,8 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
-/// Bytes that a link reads before it lets other tasks run, the actors among them, which have to keep up with it: about
-/// 300 small tells.
+/// Bytes that a link reads before it lets other tasks run, the actors among them, which have to keep up with it: after
+/// a read that brought about 300 small tells or more, of the 600 that it may bring.
 const READ_TURN: usize = 32 * 1024;
 /// Bytes that a link writes before it lets other tasks run.
 const WRITE_TURN: usize = 128 * 1024;

@@ -134,8 +134,8 @@ impl Reading {
     }
 }
 
-/// Bytes of the reading buffer that a link keeps: as much as one read brings at most.
-const KEPT_BUFFER: usize = 256 * 1024;
+/// Bytes of the reading buffer that a link keeps: as much as one read or the frame of a chunk needs at most.
+const KEPT_BUFFER: usize = 128 * 1024;
 /// Bytes of a frame that must come each millisecond, once the liveness time is over.
 const SLOWEST: u64 = 64;
 

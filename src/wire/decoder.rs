@@ -46,7 +46,7 @@ impl FrameDecoder {
 
     /// Returns room to read into, never empty.
     ///
-    /// The first buffer has 4 KiB. It doubles whenever a read filled it, up to 256 KiB or what the
+    /// The first buffer has 4 KiB. It doubles whenever a read filled it, up to 64 KiB or what the
     /// limit asks for if that is less, and beyond that only while a longer frame fills all of it.
     /// So it is never above twice what arrived. A caller that reads on without taking its frames
     /// makes it grow by 4 KiB a time.
@@ -200,8 +200,9 @@ fn checked_length(prefix: [u8; PREFIX], limit: usize) -> Result<usize, FrameErro
 
 /// What a new link costs: a page, which holds a handshake or some hundred small tells.
 const FIRST_BUFFER: usize = 4 * 1024;
-/// The most one read brings; larger reads no longer save system calls worth counting.
-const READ_AHEAD: usize = 256 * 1024;
+/// The most one read brings, unless a longer frame needs more: what is read is still in a core's cache when its actors
+/// take it, and larger reads no longer save system calls worth counting.
+const READ_AHEAD: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -328,8 +329,8 @@ mod tests {
     #[test]
     fn full_reads_double_the_space_up_to_the_read_ahead() {
         let mut decoder = FrameDecoder::default();
-        let sizes = [(); 8].map(|()| read_one_brimful_frame(&mut decoder) / 1024);
-        assert_eq!(sizes, [4, 8, 16, 32, 64, 128, 256, 256]);
+        let sizes = [(); 6].map(|()| read_one_brimful_frame(&mut decoder) / 1024);
+        assert_eq!(sizes, [4, 8, 16, 32, 64, 64]);
     }
 
     #[test]
