@@ -18,7 +18,7 @@ use crate::codec::RemoteMessage;
 use crate::event::{DeadLetter, Reason};
 use crate::node::ask::{Answer, Completion};
 use crate::node::core::Core;
-use crate::node::directory::{Acceptor, Place, RegisterError, acceptor};
+use crate::node::directory::{Acceptor, Place, RegisterError, inbox_acceptor};
 use crate::node::inbox::{Inbox, MailboxSender, bounded_by};
 use crate::node::link::now;
 use crate::node::mailbox::{Delivery, ReplyTo, WhenFull};
@@ -218,7 +218,7 @@ impl<T: Send + 'static, A: Actor<T>> ActorBuilder<T, A> {
 
     /// Lets the actor take messages of type `M`, in one order with its other types.
     pub fn accept<M: RemoteMessage + Into<T>>(mut self) -> Self {
-        self.acceptors.push(acceptor::<M, T>(Arc::new(self.mailbox.clone())));
+        self.acceptors.push(inbox_acceptor::<M, T>(self.mailbox.clone()));
         self
     }
 
@@ -277,7 +277,7 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
     async fn serve(&mut self) {
         let mut turn = Turn::new(now());
         while !self.is_stopping() {
-            let Some(Delivery { message, envelope }) = self.inbox.pop() else {
+            let Some(next) = self.inbox.pop() else {
                 let begun = now();
                 // Biased: a stopped actor takes no more messages.
                 tokio::select! { biased;
@@ -288,18 +288,20 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
                 turn.pause(now() - begun);
                 continue;
             };
-            let cx = &mut self.context;
-            (cx.sender, cx.reply) = (envelope.sender, envelope.reply);
-            let has_panicked = {
-                // Pinned where it is made: each function in between would move the message.
-                let receiving = pin!(self.actor.receive(message, cx));
-                panics(receiving).await
-            };
-            if has_panicked {
-                return self.report_panic();
+            if let Ok(Delivery { message, envelope }) = next {
+                let cx = &mut self.context;
+                (cx.sender, cx.reply) = (envelope.sender, envelope.reply);
+                let has_panicked = {
+                    // Pinned where it is made: each function in between would move the message.
+                    let receiving = pin!(self.actor.receive(message, cx));
+                    panics(receiving).await
+                };
+                if has_panicked {
+                    return self.report_panic();
+                }
+                // An ask that nobody replied to ends here, with NoReply.
+                self.context.reply = None;
             }
-            // An ask that nobody replied to ends here, with NoReply.
-            self.context.reply = None;
             if turn.is_over() {
                 tokio::task::yield_now().await;
                 turn = Turn::new(now());
@@ -324,13 +326,19 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
         let core = Arc::clone(&self.context.core);
         let path = self.context.path.clone();
         core.unregister_place(&self.place);
-        for delivery in self.inbox.close() {
+        let mut left = self.inbox.close();
+        while let Some((envelope, source)) = left.pop_unread() {
             core.observers.dead_letter(Reason::ActorStopped, 1, || DeadLetter {
                 target: Some(path.clone()),
-                peer: delivery.envelope.sender.as_ref().and_then(|s| s.address().cloned()),
+                manifest: source.as_ref().map(|source| source.wire_name()),
+                peer: match (&envelope.sender, &source) {
+                    (Some(sender), _) => sender.address().cloned(),
+                    (None, Some(source)) => Some(source.teller().address().clone()),
+                    (None, None) => None,
+                },
                 ..DeadLetter::new(Reason::ActorStopped)
             });
-            if let Some(reply) = delivery.envelope.reply {
+            if let Some(reply) = envelope.reply {
                 reply.fail(Reason::ActorStopped);
             }
         }

@@ -209,7 +209,7 @@ fn offer_some(core: &Core, place: &Place, backlog: &Backlog) -> Round {
             Offered::Failed(failure, wire_name) => {
                 leave(&peer, &ticket);
                 let mut ended = place.ended(wire_name, failure);
-                if ended.report(core, &peer) == Asker::None && was_deferred {
+                if ended.report(core, &peer.address) == Asker::None && was_deferred {
                     peer.tell_refused(ended);
                 }
             }
@@ -235,7 +235,7 @@ pub(crate) fn abandon(core: &Core, place: &Place, left: VecDeque<Waiting>) {
     for Waiting { parked, peer, ticket } in left {
         let wire_name = parked.wire_name();
         leave(&peer, &ticket);
-        place.ended(wire_name, parked.fail(Reason::ActorStopped)).report(core, &peer);
+        place.ended(wire_name, parked.fail(Reason::ActorStopped)).report(core, &peer.address);
     }
 }
 

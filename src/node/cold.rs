@@ -11,12 +11,14 @@ use crate::node::directory::{Failure, Left, Place};
 use crate::node::ended::{Ended, Resolved};
 use crate::node::intake::Intake;
 use crate::node::mailbox::{Envelope, ReplyTo};
+use crate::node::peers::Peer;
 use crate::node::sink::{DeliverError, InboundTell};
 use crate::path::ActorPath;
 
 /// A tell that came by texts, and what is known of it.
 pub(crate) struct Cold<'a> {
     pub(crate) core: &'a Arc<Core>,
+    pub(crate) peer: &'a Arc<Peer>,
     pub(crate) from: Option<&'a UniqueAddress>,
     pub(crate) account: AccountId,
     pub(crate) tell: Resolved<'a>,
@@ -49,10 +51,11 @@ impl Cold<'_> {
         envelope: Envelope,
     ) -> (Option<Arc<Place>>, Result<(), Failure>) {
         let codec = self.core.registry.find(self.tell.wire_name);
-        let mut route = match self.core.directory.route(self.tell.target, codec) {
-            Ok(route) => route,
-            Err(reason) => return (None, Err(Failure { reason, detail: None, envelope })),
-        };
+        let mut route =
+            match self.core.directory.route(self.tell.target, codec, self.core, self.peer) {
+                Ok(route) => route,
+                Err(reason) => return (None, Err(Failure { reason, detail: None, envelope })),
+            };
         let place = Arc::clone(route.place());
         if let Err(failure) = route.push(self.tell.payload, envelope) {
             return (Some(place), Err(failure));

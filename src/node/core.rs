@@ -82,6 +82,8 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) delivered: AtomicU64,
+    /// Among those, tells that their actor could not decode.
+    pub(crate) undecoded: AtomicU64,
     pub(crate) tells_in: AtomicU64,
     pub(crate) replies_in: AtomicU64,
     pub(crate) gossip_in: AtomicU64,
@@ -503,6 +505,12 @@ impl Counters {
         if count > 0 {
             counter.fetch_add(count, Ordering::Relaxed);
         }
+    }
+
+    /// Counts the tells that a mailbox or the sink took, less those that turned out not to be decodable.
+    pub(crate) fn delivered(&self) -> u64 {
+        let undecoded = self.undecoded.load(Ordering::Acquire);
+        self.delivered.load(Ordering::Relaxed).saturating_sub(undecoded)
     }
 }
 

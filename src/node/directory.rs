@@ -1,7 +1,10 @@
 //! Knows the local actors: path → message types → mailbox. The default sink.
 //!
 //! Only what is registered here can be reached from outside. A link resolves a (path, manifest) pair once into a
-//! [`Route`], which decodes into a typed batch and hands it over in one go; a route ends with its registration.
+//! [`Route`], which gathers a typed batch and hands it over in one go; a route ends with its registration. Most routes
+//! decode; one to a built-in mailbox leaves that to the actor (`directory/inbox_route.rs`).
+
+mod inbox_route;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +16,16 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 
+use self::inbox_route::InboxRoute;
 use crate::codec::{CodecEntry, CodecError, CodecFault, Decode, RemoteMessage};
 use crate::event::Reason;
 use crate::node::backlog::{Backlog, Offered, Parked};
+use crate::node::core::Core;
 use crate::node::deferred::{self, Decoding, Encoded};
-use crate::node::ended::Ended;
+use crate::node::ended::{Ended, Teller};
+use crate::node::inbox::MailboxSender;
 use crate::node::mailbox::{Delivery, Envelope, Mailbox, Refused, Room};
+use crate::node::peers::Peer;
 use crate::path::{ActorPath, PathError};
 
 /// Knows the local actors.
@@ -71,13 +78,19 @@ pub enum RegisterError {
 
 /// Takes one message type for a registered path, whatever the mailbox behind.
 pub(crate) trait Acceptor: Send + Sync {
-    /// Leads there for messages that `codec` decodes; `None` if they are of another type.
-    fn route(&self, codec: &'static CodecEntry, place: &Arc<Place>) -> Option<Box<dyn Route>>;
+    /// Leads there for messages of `peer` that `codec` decodes; `None` if they are of another type.
+    fn route(
+        &self,
+        codec: &'static CodecEntry,
+        place: &Arc<Place>,
+        core: &Arc<Core>,
+        peer: &Arc<Peer>,
+    ) -> Option<Box<dyn Route>>;
 }
 
 /// Carries the messages of one type to one actor.
 pub(crate) trait Route: Send {
-    /// Decodes a message into the batch.
+    /// Takes a message into the batch.
     fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure>;
     /// Gives a message that is to wait, and the work of decoding it; only when the batch is empty.
     fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding);
@@ -85,6 +98,8 @@ pub(crate) trait Route: Send {
     fn flush(&mut self, left: &mut dyn FnMut(Left)) -> u64;
     /// Gives the registration it leads to.
     fn place(&self) -> &Arc<Place>;
+    /// Gives memory of a past burst back; only when the batch is empty.
+    fn shrink(&mut self) {}
 }
 
 /// Is a message that its actor did not get at once.
@@ -196,10 +211,13 @@ impl Directory {
         &self,
         local: &str,
         codec: Option<&'static CodecEntry>,
+        core: &Arc<Core>,
+        peer: &Arc<Peer>,
     ) -> Result<Box<dyn Route>, Reason> {
         let route = |entry: &Entry| {
             let codec = codec.ok_or(Reason::UnknownManifest)?;
-            let mut routes = entry.acceptors.iter().map(|to| to.route(codec, &entry.place));
+            let mut routes =
+                entry.acceptors.iter().map(|to| to.route(codec, &entry.place, core, peer));
             routes.find_map(|route| route).ok_or(Reason::NotAccepted)
         };
         self.entries.view(local, |_, entry| route(entry)).unwrap_or(Err(Reason::UnknownPath))
@@ -241,21 +259,52 @@ where
     Box::new(Typed::<M, T> { mailbox, message: PhantomData })
 }
 
+/// Makes the acceptor for messages `M` that go into a built-in mailbox as `T`.
+pub(crate) fn inbox_acceptor<M, T>(mailbox: MailboxSender<T>) -> Box<dyn Acceptor>
+where
+    M: RemoteMessage + Into<T>,
+    T: Send + 'static,
+{
+    Box::new(TypedInbox::<M, T> { mailbox: Arc::new(mailbox), message: PhantomData })
+}
+
 struct Typed<M, T> {
     mailbox: Arc<dyn Mailbox<T>>,
     message: PhantomData<fn(M)>,
 }
 
+struct TypedInbox<M, T> {
+    mailbox: Arc<MailboxSender<T>>,
+    message: PhantomData<fn(M)>,
+}
+
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
-    fn route(&self, codec: &'static CodecEntry, place: &Arc<Place>) -> Option<Box<dyn Route>> {
-        Some(Box::new(TypedRoute::<M, T> {
+    fn route(
+        &self,
+        codec: &'static CodecEntry,
+        place: &Arc<Place>,
+        _: &Arc<Core>,
+        _: &Arc<Peer>,
+    ) -> Option<Box<dyn Route>> {
+        let mailbox = Arc::downgrade(&self.mailbox);
+        Some(Box::new(TypedRoute::<M, T>::new(codec, place, mailbox)?))
+    }
+}
+
+impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for TypedInbox<M, T> {
+    fn route(
+        &self,
+        codec: &'static CodecEntry,
+        place: &Arc<Place>,
+        core: &Arc<Core>,
+        peer: &Arc<Peer>,
+    ) -> Option<Box<dyn Route>> {
+        Some(Box::new(InboxRoute::<M, T>::new(
             codec,
-            decode: codec.decoder()?,
-            place: Arc::clone(place),
-            mailbox: Arc::downgrade(&self.mailbox),
-            batch: VecDeque::new(),
-            refused: Vec::new(),
-        }))
+            place,
+            &self.mailbox,
+            Teller::new(core, peer),
+        )?))
     }
 }
 
@@ -311,6 +360,16 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
 }
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> TypedRoute<M, T> {
+    /// Leads to a mailbox; `None` if `codec` decodes another type.
+    fn new(
+        codec: &'static CodecEntry,
+        place: &Arc<Place>,
+        mailbox: Weak<dyn Mailbox<T>>,
+    ) -> Option<Self> {
+        let (decode, place) = (codec.decoder()?, Arc::clone(place));
+        Some(Self { codec, decode, place, mailbox, batch: VecDeque::new(), refused: Vec::new() })
+    }
+
     /// Offers the batch until it is empty; gives how many messages were lost by panics.
     fn deliver(&mut self, mailbox: &dyn Mailbox<T>, left: &mut dyn FnMut(Left)) -> usize {
         let mut lost = 0;
@@ -404,7 +463,7 @@ impl<T> From<Refused<T>> for Failure {
 /// All in one: each step that gave the message back would move it while it is still on its way to memory, which costs
 /// more than the step.
 #[inline]
-fn decode<M: RemoteMessage + Into<T>, T, R>(
+pub(crate) fn decode<M: RemoteMessage + Into<T>, T, R>(
     codec: &'static CodecEntry,
     by: Decode<M>,
     payload: &[u8],

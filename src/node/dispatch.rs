@@ -27,7 +27,6 @@ use crate::node::mailbox::{Envelope, ReplyTo};
 use crate::node::negotiation::Listing;
 use crate::node::peers::{Gate, Peer};
 use crate::node::reassembly::Reassembly;
-use crate::node::refusals::Refusals;
 use crate::node::routes::{Key, Routes, Unpushed};
 use crate::path::ActorPath;
 use crate::wire::{Dictionary, FrameDecoder, FrameKind, RawFrame, TellHeader, TextId, TextRef};
@@ -48,7 +47,6 @@ pub(crate) struct Dispatcher {
     /// Held once more by each reply that is being decoded elsewhere.
     replies: Arc<()>,
     tally: Tally,
-    refusals: Refusals,
     listing: Listing,
     intake: Intake,
 }
@@ -90,7 +88,6 @@ impl Dispatcher {
             reassembly: Reassembly::new(largest),
             replies: Arc::default(),
             tally: Tally::default(),
-            refusals: Refusals::default(),
             listing: Listing::new(),
         }
     }
@@ -298,7 +295,13 @@ impl Dispatcher {
                 (None, Some(Ended::cold(&tell, Failure { reason, detail, envelope })))
             }
             None => deliver_cold(
-                &Cold { core: &self.core, from: self.from.as_ref(), account, tell },
+                &Cold {
+                    core: &self.core,
+                    peer: &self.peer,
+                    from: self.from.as_ref(),
+                    account,
+                    tell,
+                },
                 &mut self.intake,
                 envelope,
             ),
@@ -377,7 +380,8 @@ impl Dispatcher {
         if let Some(denied) = self.mismatch(wire_name) {
             return Ok(Err(denied));
         }
-        let route = self.core.directory.route(target, self.core.registry.find(wire_name));
+        let codec = self.core.registry.find(wire_name);
+        let route = self.core.directory.route(target, codec, &self.core, &self.peer);
         Ok(route.map(|route| self.routes.insert(key, route)).map_err(|reason| (reason, None)))
     }
 
@@ -446,21 +450,8 @@ impl Dispatcher {
 
     fn report(&mut self, ended: impl IntoIterator<Item = Ended>) {
         for mut ended in ended {
-            let asker = ended.report(&self.core, &self.peer);
-            if asker == Asker::None && self.link.is_some() {
-                self.refusals.add(ended.failure.reason, &ended.target, &ended.wire_name);
-            }
-        }
-    }
-
-    /// Tells the peer what was refused, unless it was told a moment ago.
-    fn tell_refusals(&mut self) {
-        if self.refusals.is_empty() {
-            return;
-        }
-        for pdu in self.refusals.due(now()) {
-            if self.peer.outbox.offer_control(&pdu).is_err() {
-                tracing::trace!(peer = %self.peer.address, "no room to tell what was refused");
+            if ended.report(&self.core, &self.peer.address) == Asker::None {
+                self.peer.refuse(&ended);
             }
         }
     }
@@ -468,7 +459,7 @@ impl Dispatcher {
     /// Ends a read's worth: batches go out, counters and acknowledgement are brought up to date.
     fn finish(&mut self, gate: &mut MutexGuard<'_, Gate>) {
         self.flush_and_report();
-        self.tell_refusals();
+        self.peer.tell_refusals();
         let tally = std::mem::take(&mut self.tally);
         let counters = &self.core.counters;
         Counters::add(&counters.tells_in, tally.tells);

@@ -242,7 +242,7 @@ impl Driver {
                 self.peer.negotiation.forget();
                 self.peer.gate().received = 0;
                 self.peer.gate().acknowledged = 0;
-                self.peer.receiving().restart();
+                self.peer.receive_anew();
                 self.peer.asks.fail_passed(self.peer.outbox.deactivate(), Reason::NewIncarnation);
                 let renewed = self.peer.outbox.new_incarnation();
                 self.peer.asks.take_back(&renewed.asks);
@@ -340,7 +340,7 @@ impl Driver {
             if is_first == IsFirst::Yes {
                 // A chooser that has forgotten this node counts anew, on the same incarnation.
                 gate.received = 0;
-                self.peer.receiving().restart();
+                self.peer.receive_anew();
             }
             gate.acknowledged = gate.received;
             // Under the gate: nothing of this link can have come yet.

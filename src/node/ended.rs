@@ -1,5 +1,7 @@
 //! Describes inbound tells that ended nowhere, for their dead letters.
 
+use std::sync::{Arc, Weak};
+
 use crate::address::Address;
 use crate::event::DeadLetter;
 use crate::node::core::Core;
@@ -34,6 +36,46 @@ pub(crate) enum Asker {
     None,
 }
 
+/// Is who told the tells of a route, for those that end after they were read.
+///
+/// It outlives the link, in mailboxes, and so keeps no peer from being forgotten.
+pub(crate) struct Teller {
+    core: Arc<Core>,
+    peer: Weak<Peer>,
+    address: Address,
+    incarnation: u64,
+}
+
+impl Teller {
+    pub(crate) fn new(core: &Arc<Core>, peer: &Arc<Peer>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            peer: Arc::downgrade(peer),
+            address: peer.address.clone(),
+            incarnation: peer.receiving().incarnation(),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Gives the peer's address.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Makes a dead letter of a tell; the incarnation that told it learns of it before long.
+    pub(crate) fn report(&self, mut ended: Ended) {
+        let asker = ended.report(&self.core, &self.address);
+        let Some(peer) = self.peer.upgrade().filter(|_| asker == Asker::None) else { return };
+        if peer.receiving().incarnation() == self.incarnation {
+            peer.refuse(&ended);
+            peer.tell_refusals();
+        }
+    }
+}
+
 impl Ended {
     /// Names a tell that came by ids.
     pub(crate) fn warm(dictionary: &Dictionary, (target, manifest): Key, failure: Failure) -> Self {
@@ -48,9 +90,9 @@ impl Ended {
     }
 
     /// Makes a dead letter of a tell from `peer`; an asker is told the reason. Gives back whether there was one.
-    pub(crate) fn report(&mut self, core: &Core, peer: &Peer) -> Asker {
+    pub(crate) fn report(&mut self, core: &Core, peer: &Address) -> Asker {
         let (reason, reply) = (self.failure.reason, self.failure.envelope.reply.take());
-        let describe = || self.describe(core.address(), &peer.address);
+        let describe = || self.describe(core.address(), peer);
         core.observers.dead_letter(reason, 1, describe);
         match reply {
             Some(reply) => {

@@ -1,4 +1,4 @@
-//! Is the built-in bounded mailbox: a vector that its reader swaps out.
+//! Is the built-in bounded mailbox: letters that its reader swaps out.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::node::letters::{Letters, Undecodable};
 use crate::node::mailbox::{Delivery, Mailbox, Refused, Room};
 
 /// Makes a bounded mailbox for `capacity` messages: what goes in on the left comes out on the right.
@@ -18,10 +19,10 @@ pub fn bounded<M>(capacity: usize) -> (MailboxSender<M>, Inbox<M>) {
 
 /// Makes a mailbox that is bounded in encoded bytes too.
 pub(crate) fn bounded_by<M>(capacity: usize, max_bytes: usize) -> (MailboxSender<M>, Inbox<M>) {
-    let queue = Queue { items: VecDeque::new(), bytes: 0, is_closed: false, senders: 1 };
+    let queue = Queue { letters: Letters::new(), is_closed: false, senders: 1 };
     let (ready, room) = (Notify::new(), Notify::new());
     let shared = Arc::new(Shared { queue: Mutex::new(queue), ready, room, capacity, max_bytes });
-    (MailboxSender(Arc::clone(&shared)), Inbox { shared, local: VecDeque::new() })
+    (MailboxSender(Arc::clone(&shared)), Inbox { shared, local: Letters::new() })
 }
 
 /// Is the way into a bounded mailbox.
@@ -31,7 +32,7 @@ pub struct MailboxSender<M>(Arc<Shared<M>>);
 pub struct Inbox<M> {
     shared: Arc<Shared<M>>,
     /// What the last swap brought.
-    local: VecDeque<Delivery<M>>,
+    local: Letters<M>,
 }
 
 struct Shared<M> {
@@ -45,9 +46,7 @@ struct Shared<M> {
 }
 
 struct Queue<M> {
-    items: VecDeque<Delivery<M>>,
-    /// Encoded bytes of the items.
-    bytes: usize,
+    letters: Letters<M>,
     is_closed: bool,
     senders: usize,
 }
@@ -55,15 +54,20 @@ struct Queue<M> {
 impl<M> Inbox<M> {
     /// Waits for the next message; `None` when the mailbox is empty and every sender is gone. Cancel safe.
     pub async fn recv(&mut self) -> Option<Delivery<M>> {
-        if self.local.is_empty() && !self.refill().await {
-            return None;
+        loop {
+            match self.pop() {
+                Some(Ok(delivery)) => return Some(delivery),
+                Some(Err(Undecodable)) => {}
+                None if self.refill().await => {}
+                None => return None,
+            }
         }
-        self.pop()
     }
 
-    /// Takes the next message of those that the last refill brought.
-    pub(crate) fn pop(&mut self) -> Option<Delivery<M>> {
-        self.local.pop_front()
+    /// Takes the next message of those that the last refill brought, and decodes it if it is not decoded yet.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Result<Delivery<M>, Undecodable>> {
+        self.local.pop()
     }
 
     /// Waits for messages and swaps them out; false when the mailbox is empty and every sender is gone. Cancel safe.
@@ -83,22 +87,32 @@ impl<M> Inbox<M> {
     }
 
     /// Closes the mailbox and gives what is left in it.
-    pub(crate) fn close(&mut self) -> impl Iterator<Item = Delivery<M>> + '_ {
+    pub(crate) fn close(&mut self) -> Letters<M> {
         let mut queue = self.shared.lock();
         queue.is_closed = true;
-        let items = std::mem::take(&mut queue.items);
+        let mut later = std::mem::replace(&mut queue.letters, Letters::new());
         drop(queue);
         self.shared.room.notify_waiters();
-        self.local.drain(..).chain(items)
+        let mut left = std::mem::replace(&mut self.local, Letters::new());
+        left.append(&mut later);
+        left
     }
 }
 
 impl<M> Drop for Inbox<M> {
     fn drop(&mut self) {
         // The messages are dropped outside the lock: their drop may run code that comes back here.
-        let left: VecDeque<_> = self.close().collect();
-        drop(left);
+        drop(self.close());
     }
+}
+
+/// Says why a mailbox left messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// There is no room for them.
+    Full,
+    /// Nobody will ever take them.
+    Gone,
 }
 
 impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
@@ -110,8 +124,8 @@ impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
         if !self.0.has_room(&queue) {
             return Err(Refused::Full(delivery));
         }
-        let was_empty = queue.items.is_empty();
-        queue.push(delivery);
+        let was_empty = queue.letters.is_empty();
+        queue.letters.push(delivery);
         drop(queue);
         self.wake(was_empty);
         Ok(())
@@ -124,21 +138,10 @@ impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
             drop(queue);
             return refused.extend(batch.drain(..).map(Refused::Gone));
         }
-        let was_empty = queue.items.is_empty();
-        let bytes: usize = batch.iter().map(|delivery| delivery.envelope.bytes).sum();
-        let (after, after_bytes) = (queue.items.len() + offered, queue.bytes.saturating_add(bytes));
-        if after <= self.0.capacity && after_bytes <= self.0.max_bytes {
-            if was_empty {
-                std::mem::swap(&mut queue.items, batch);
-            } else {
-                queue.items.append(batch);
-            }
-            queue.bytes = after_bytes;
-        } else {
-            while self.0.has_room(&queue) {
-                let Some(delivery) = batch.pop_front() else { break };
-                queue.push(delivery);
-            }
+        let was_empty = queue.letters.is_empty();
+        while self.0.has_room(&queue) {
+            let Some(delivery) = batch.pop_front() else { break };
+            queue.letters.push(delivery);
         }
         drop(queue);
         self.wake(was_empty && batch.len() < offered);
@@ -164,6 +167,27 @@ impl<M: Send + 'static> Mailbox<M> for MailboxSender<M> {
 }
 
 impl<M> MailboxSender<M> {
+    /// Takes messages from the front of `letters`, encoded ones as they are, until none is left.
+    pub(crate) fn try_deliver_letters(&self, letters: &mut Letters<M>) -> Result<(), Untaken> {
+        let mut queue = self.0.lock();
+        if queue.is_closed {
+            return Err(Untaken::Gone);
+        }
+        let (was_empty, offered) = (queue.letters.is_empty(), letters.len());
+        let after = queue.letters.len() + offered;
+        let after_bytes = queue.letters.bytes().saturating_add(letters.bytes());
+        if after <= self.0.capacity && after_bytes <= self.0.max_bytes {
+            queue.letters.append(letters);
+        } else {
+            while !letters.is_empty() && self.0.has_room(&queue) {
+                letters.move_first(&mut queue.letters);
+            }
+        }
+        drop(queue);
+        self.wake(was_empty && letters.len() < offered);
+        if letters.is_empty() { Ok(()) } else { Err(Untaken::Full) }
+    }
+
     fn wake(&self, was_empty: bool) {
         if was_empty {
             self.0.ready.notify_one();
@@ -194,22 +218,14 @@ impl<M> Shared<M> {
     }
 
     /// Takes what waits; tells whether nothing more can come.
-    fn swap_out(&self, local: &mut VecDeque<Delivery<M>>) -> bool {
+    fn swap_out(&self, local: &mut Letters<M>) -> bool {
         let mut queue = self.lock();
-        std::mem::swap(&mut queue.items, local);
-        queue.bytes = 0;
+        std::mem::swap(&mut queue.letters, local);
         local.is_empty() && queue.senders == 0
     }
 
     fn has_room(&self, queue: &Queue<M>) -> bool {
-        queue.items.len() < self.capacity && queue.bytes < self.max_bytes
-    }
-}
-
-impl<M> Queue<M> {
-    fn push(&mut self, delivery: Delivery<M>) {
-        self.bytes = self.bytes.saturating_add(delivery.envelope.bytes);
-        self.items.push_back(delivery);
+        queue.letters.len() < self.capacity && queue.letters.bytes() < self.max_bytes
     }
 }
 

@@ -112,6 +112,14 @@ impl<M> Delivery<M> {
     }
 }
 
+impl Envelope {
+    /// Tells whether nothing came along.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.sender.is_none() && self.reply.is_none()
+    }
+}
+
 impl<M> Refused<M> {
     /// Splits into the reason and the message.
     pub fn into_parts(self) -> (Reason, Delivery<M>) {

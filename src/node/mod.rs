@@ -27,6 +27,7 @@ mod gossip_inbox;
 mod gossiper;
 mod inbox;
 mod intake;
+mod letters;
 mod link;
 mod local;
 mod mailbox;

@@ -19,6 +19,7 @@ use crate::node::link::now;
 use crate::node::negotiation::Negotiation;
 use crate::node::outbox::{Outbox, OutgoingReply, Refused, ReplyName, WireName};
 use crate::node::receiving::Receiving;
+use crate::node::refusals::Refusals;
 use crate::settings::Settings;
 
 /// One peer address; shared by everyone who talks to it.
@@ -31,6 +32,7 @@ pub(crate) struct Peer {
     pub(crate) inputs: Option<mpsc::Sender<Input>>,
     gate: Mutex<Gate>,
     receiving: Mutex<Receiving>,
+    refusals: Mutex<Refusals>,
     view: Mutex<View>,
     started: Instant,
     /// When the active link was last heard, in nanoseconds after `started`.
@@ -85,6 +87,7 @@ impl Peer {
             asks: Asks::new(settings.outbox.max_asks, random_bits),
             inputs,
             gate: Mutex::default(),
+            refusals: Mutex::default(),
             receiving: Mutex::new(Receiving::new(&settings.inbound)),
             view: Mutex::new(View::default()),
             started: now(),
@@ -142,6 +145,36 @@ impl Peer {
             drop(receiving);
             self.outbox.grant(&due);
         }
+    }
+
+    /// Begins anew with what is received, for another incarnation of the peer.
+    pub(crate) fn receive_anew(&self) {
+        self.receiving().restart();
+        *self.refusals() = Refusals::default();
+    }
+
+    /// Notes a tell that ended here, so that the peer is told before long.
+    pub(crate) fn refuse(&self, ended: &Ended) {
+        if self.inputs.is_some() {
+            self.refusals().add(ended.failure.reason, &ended.target, &ended.wire_name);
+        }
+    }
+
+    /// Tells the peer what was refused, unless it was told a moment ago.
+    pub(crate) fn tell_refusals(&self) {
+        let mut refusals = self.refusals();
+        if refusals.is_empty() {
+            return;
+        }
+        for pdu in refusals.due(now()) {
+            if self.outbox.offer_control(&pdu).is_err() {
+                tracing::trace!(peer = %self.address, "no room to tell what was refused");
+            }
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the peer of a tell that ended here after it was read: a large one, so that its own bytes limit how often.

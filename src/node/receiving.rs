@@ -135,6 +135,11 @@ impl Receiving {
         accounts.collect()
     }
 
+    /// Numbers the peer's present incarnation.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.epoch
+    }
+
     /// Begins anew for another incarnation of the peer.
     pub(crate) fn restart(&mut self) {
         self.accounts.clear();

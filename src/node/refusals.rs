@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::association::control::ControlPdu;
 use crate::event::Reason;
 
-/// Gathers refusals of one link, one sum per reason.
+/// Gathers refusals of one peer, one sum per reason.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     sums: Vec<Sum>,

@@ -66,7 +66,7 @@ impl Routes {
         self.len += routes.len() - before;
     }
 
-    /// Counts a message and decodes it into the batch of its route.
+    /// Counts a message and takes it into the batch of its route.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -130,6 +130,9 @@ impl Routes {
             if let Some(warm) = find(&mut self.by_target, key) {
                 warm.came = Amount::default();
                 taken += warm.route.flush(&mut |message| left(key, &warm.place, message));
+                if self.len > FEW_ROUTES {
+                    warm.route.shrink();
+                }
             }
         }
         taken
@@ -159,8 +162,11 @@ fn find(by_target: &mut [Vec<Warm>], (target, manifest): Key) -> Option<&mut War
 
 /// Routes that a link may have; a peer can name one actor in many ways.
 const MAX_ROUTES: usize = 1024;
-/// Messages that the routes of a link may hold together; bounds what each of them keeps reserved.
-const MAX_HELD: usize = 512;
+/// Routes that may keep the memory of as much as one read brings; if there are more, each keeps a little.
+const FEW_ROUTES: usize = 32;
+/// Messages that the routes of a link may hold together, more than one read brings of most sizes; bounds what each of
+/// them keeps reserved.
+const MAX_HELD: usize = 1024;
 
 #[cfg(test)]
 mod tests {

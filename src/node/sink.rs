@@ -11,7 +11,7 @@ use crate::path::ActorPath;
 
 /// Takes every inbound tell of a node, still encoded.
 ///
-/// The default is the [`Directory`](crate::node::Directory), which decodes and hands over to mailboxes; put your
+/// The default is the [`Directory`](crate::node::Directory), which leads to mailboxes; put your
 /// own in its place with [`NodeBuilder::sink`](crate::node::NodeBuilder::sink). It is called on the task that reads
 /// the peer's link, one tell after the other, so it must not block: a slow sink stalls that peer's tells. A panic
 /// costs the one tell.

@@ -23,7 +23,8 @@ pub struct Stats {
     pub tells_received: u64,
     /// Replies that came in.
     pub replies_received: u64,
-    /// Tells and asks that a mailbox or the sink took.
+    /// Tells and asks that a mailbox or the sink took. It goes down by a tell that its actor could not decode, which
+    /// becomes a dead letter only then.
     pub delivered: u64,
     /// Gossip PDUs that came in.
     pub gossip_received: u64,
@@ -101,13 +102,15 @@ impl Stats {
 
     pub(crate) fn of(core: &Core) -> Self {
         let counters = &core.counters;
+        // Before what was delivered: a tell that turns out not to be decodable is taken out of that first.
+        let dead_letters = core.observers.counts();
         let mut stats = Self {
             tells_received: counters.tells_in.load(Ordering::Relaxed),
             replies_received: counters.replies_in.load(Ordering::Relaxed),
-            delivered: counters.delivered.load(Ordering::Relaxed),
+            delivered: counters.delivered(),
             gossip_received: counters.gossip_in.load(Ordering::Relaxed),
             gossip_dropped: core.cluster.dropped_pdus(),
-            dead_letters: core.observers.counts(),
+            dead_letters,
             refused_by_peers: core.observers.refused_by_peers(),
             handshakes_refused: counters.handshakes_refused.load(Ordering::Relaxed),
             unknown_frames: counters.unknown_frames.load(Ordering::Relaxed),

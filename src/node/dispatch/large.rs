@@ -108,7 +108,7 @@ impl Dispatcher {
     }
 }
 
-/// The largest message that is decoded by the task that reads the link: about 0.1 ms.
+/// The largest message that is not decoded by a thread of its own: it takes about 0.1 ms.
 const AT_ONCE: usize = 128 * 1024;
 /// Replies of one link that are decoded elsewhere, or wait for that.
 const MAX_REPLIES: usize = 2;
