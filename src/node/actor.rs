@@ -23,7 +23,7 @@ use crate::node::inbox::{Inbox, MailboxSender, bounded_by};
 use crate::node::link::now;
 use crate::node::mailbox::{Delivery, ReplyTo, WhenFull};
 use crate::node::remote_ref::{AskError, RemoteRef, ResolveError, TellError};
-use crate::node::turn::Turn;
+use crate::node::turn::{Turn, noting_wait};
 use crate::path::{ActorPath, IntoActorPath};
 
 /// Handles messages of one type, one after the other.
@@ -278,14 +278,18 @@ impl<T: Send + 'static, A: Actor<T>> Task<T, A> {
         let mut turn = Turn::new(now());
         while !self.is_stopping() {
             let Some(next) = self.inbox.pop() else {
-                let begun = now();
                 // Biased: a stopped actor takes no more messages.
-                tokio::select! { biased;
-                    () = self.stop.asked.notified() => continue,
-                    is_open = self.inbox.refill() => if !is_open { return },
+                let refilled = noting_wait(async {
+                    tokio::select! { biased;
+                        () = self.stop.asked.notified() => true,
+                        is_open = self.inbox.refill() => is_open,
+                    }
+                });
+                match refilled.await {
+                    (_, false) => return,
+                    (true, true) => turn = Turn::new(now()),
+                    (false, true) => {}
                 }
-                // Waiting is no part of the turn; a refill that need not wait does not end it either.
-                turn.pause(now() - begun);
                 continue;
             };
             if let Ok(Delivery { message, envelope }) = next {

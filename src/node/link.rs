@@ -21,6 +21,7 @@ use crate::node::driver::Input;
 use crate::node::outbox::{Batch, Outbox};
 use crate::node::peers::Peer;
 use crate::node::reading::Reading;
+use crate::node::turn::noting_wait;
 use crate::wire::FrameDecoder;
 
 /// The reading half of a link.
@@ -167,13 +168,6 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
                 return format!("protocol violation: {fault}");
             }
         }
-        // A fast peer must not keep this task's thread to itself: the writer, with acknowledgements and signs of
-        // life, may be waiting for it, and so may the actors, which had better take what was read while it is in the
-        // cache. tokio's own budget counts reads, however much they bring.
-        if unyielding >= READ_TURN {
-            unyielding = 0;
-            tokio::task::yield_now().await;
-        }
         let patience = context.core.settings.association.liveness_timeout;
         if reading.is_late(now(), patience) {
             return "a frame took too long".to_owned();
@@ -181,14 +175,24 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
         if reading.is_stalling(now(), patience, dispatcher.partial()) {
             return "a message in chunks took too long".to_owned();
         }
-        match reading.read(&context.peer).await {
-            Ok(bytes) => unyielding += bytes,
-            Err(why) => return why,
-        }
+        let (has_waited, bytes) = match noting_wait(reading.read(&context.peer)).await {
+            (has_waited, Ok(bytes)) => (has_waited, bytes),
+            (_, Err(why)) => return why,
+        };
         if reading.is_active {
             // A link that is parked says nothing about the one that carries the tells.
             context.peer.hear(now());
         }
+        // A fast peer must not keep this task's thread to itself: the writer, with acknowledgements and signs of
+        // life, may be waiting for it, and so may the actors, which had better take what was dispatched while it is
+        // in the cache. tokio's own budget counts reads, however much they bring.
+        if has_waited {
+            unyielding = 0;
+        } else if unyielding >= READ_TURN {
+            unyielding = 0;
+            tokio::task::yield_now().await;
+        }
+        unyielding += bytes;
     }
 }
 
@@ -214,21 +218,31 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
                 report(&context, Input::Flushed { link: context.link }).await;
             }
             // Biased: what waits is written before the link closes.
-            tokio::select! { biased;
-                () = context.shared.wake.notified() => {}
-                () = context.closing.cancelled() => break None,
+            let woken = noting_wait(async {
+                tokio::select! { biased;
+                    () = context.shared.wake.notified() => true,
+                    () = context.closing.cancelled() => false,
+                }
+            });
+            let (has_waited, is_wanted) = woken.await;
+            if !is_wanted {
+                break None;
+            }
+            if has_waited {
+                unyielding = 0;
             }
             courtesy.let_others_send(&context.peer.outbox).await;
             continue;
         }
-        match unless_closing(&context, write_batch(&context, &mut writer, &batch)).await {
-            Some(Ok(())) => {
-                unyielding += batch.bytes();
+        let written = unless_closing(&context, write_batch(&context, &mut writer, &batch));
+        match noting_wait(written).await {
+            (has_waited, Some(Ok(()))) => {
+                unyielding = if has_waited { 0 } else { unyielding + batch.bytes() };
                 batch.clear();
             }
-            Some(Err(error)) => break Some(format!("writing failed: {error}")),
+            (_, Some(Err(error))) => break Some(format!("writing failed: {error}")),
             // Half a frame may be out, so that not even a goodbye can follow.
-            None => return,
+            (_, None) => return,
         }
         // A link that takes whatever it is given must not keep this task's thread to itself either: what the peer
         // answers is read only when some thread has time to look.
@@ -267,6 +281,9 @@ impl Courtesy {
             return;
         }
         let before = outbox.counts().queued_bytes();
+        if before >= ENOUGH {
+            return;
+        }
         tokio::task::yield_now().await;
         if outbox.counts().queued_bytes() > before {
             self.next_pause = 0;
@@ -355,11 +372,13 @@ pub(crate) const HANDSHAKE_LIMIT: usize = 16 * 1024 - 4;
 pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
-/// Bytes that a link reads before it lets other tasks run, the actors among them, which have to keep up with it: after
-/// a read that brought about 300 small tells or more, of the 600 that it may bring.
+/// Bytes that a link dispatches without having waited for more before it lets other tasks run, the actors among them,
+/// which have to keep up with it: about 300 small tells, and at most the 600 of one read more.
 const READ_TURN: usize = 32 * 1024;
-/// Bytes that a link writes before it lets other tasks run.
+/// Bytes that a link writes without having waited before it lets other tasks run.
 const WRITE_TURN: usize = 128 * 1024;
+/// Bytes that make a write worth its cost, whatever others might add.
+const ENOUGH: usize = 4 * 1024;
 /// Keeps what a lonely sender pays for tries to a few hundredths.
 const LONGEST_PAUSE: u8 = 31;
 /// How long a closing link waits for the peer.

@@ -1,5 +1,10 @@
-//! Tells an actor when to let others run.
+//! Tells a task when to let others run.
+//!
+//! Yielding is not free: where several threads serve the tasks, a lonely one that yields makes tokio wake another thread
+//! in vain. A task that had to wait has let others run already, so its turn begins anew.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::node::link::now;
@@ -27,11 +32,6 @@ impl Turn {
         Self { begun, handled: 0, next_look: 1 }
     }
 
-    /// Leaves a time out that the actor has waited.
-    pub(crate) fn pause(&mut self, waited: Duration) {
-        self.begun += waited;
-    }
-
     /// Counts a message that was handled, and tells whether others are to get their turn.
     pub(crate) fn is_over(&mut self) -> bool {
         self.handled += 1;
@@ -43,6 +43,18 @@ impl Turn {
     }
 }
 
+/// Awaits a future, and tells whether it had to be waited for.
+pub(crate) async fn noting_wait<T>(future: impl Future<Output = T>) -> (bool, T) {
+    let (mut future, mut has_waited) = (pin!(future), false);
+    let output = poll_fn(|cx| {
+        let poll = future.as_mut().poll(cx);
+        has_waited |= poll.is_pending();
+        poll
+    });
+    let output = output.await;
+    (has_waited, output)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +62,12 @@ mod tests {
     /// Counts the messages that are left of a turn.
     fn length(mut turn: Turn) -> Option<u32> {
         (1..=2000).find(|_| turn.is_over())
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_is_not_waited_for() {
+        assert_eq!(noting_wait(async { 1 }).await, (false, 1));
+        assert_eq!(noting_wait(tokio::task::yield_now()).await, (true, ()));
     }
 
     #[tokio::test(start_paused = true)]
