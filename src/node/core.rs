@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -22,6 +22,7 @@ use crate::association::{Association, AssociationState};
 use crate::codec::CodecRegistry;
 use crate::event::{DeadLetter, NodeEvent, Reason, RegistryDifference};
 use crate::node::ask::Answer;
+use crate::node::assisted::Assisted;
 use crate::node::backlog::{self, Backlog};
 use crate::node::beat::Beat;
 use crate::node::cluster::Cluster;
@@ -312,6 +313,17 @@ impl Core {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// As `spawn_careful`; gives what lets others move the task on.
+    pub(crate) fn spawn_assisted<F>(&self, task: F) -> Weak<Assisted>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = Assisted::new(self.runtime.clone(), task);
+        let assisted = Arc::downgrade(&task);
+        self.spawn_careful(task.run());
+        assisted
     }
 
     /// Decodes on a thread where that may take its time; the node's end waits for it.

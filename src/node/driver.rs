@@ -355,7 +355,7 @@ impl Driver {
             self.list_codecs(link);
         }
         if let Some(handle) = self.links.get(&link) {
-            self.peer.outbox.activate(link, handle.wake(), is_first);
+            self.peer.outbox.activate(link, handle.writer(), is_first);
         }
         {
             let mut view = self.peer.view();

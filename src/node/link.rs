@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -15,10 +15,11 @@ use tracing::Instrument;
 
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
+use crate::node::assisted::Assisted;
 use crate::node::core::Core;
 use crate::node::dispatch::{Dispatcher, Step};
 use crate::node::driver::Input;
-use crate::node::outbox::{Batch, Outbox};
+use crate::node::outbox::{Batch, Outbox, Writer};
 use crate::node::peers::Peer;
 use crate::node::reading::Reading;
 use crate::node::turn::noting_wait;
@@ -47,6 +48,7 @@ pub(crate) struct LinkHandle {
     /// Ends both tasks; the writer still writes the control frames that wait.
     closing: CancellationToken,
     written: Written,
+    writer: Weak<Assisted>,
 }
 
 /// Comes when the writer has written everything that it took, to the last frame; fails when it ends before.
@@ -83,19 +85,20 @@ impl LinkHandle {
     ) -> Self {
         let NewLink { reader, writer, decoder, handshake } = new;
         let (has_written, written) = oneshot::channel();
-        let handle = Self { shared: Arc::default(), closing: core.cancel.child_token(), written };
+        let (shared, closing) = (Arc::<Shared>::default(), core.cancel.child_token());
         let context = Context {
             core: Arc::clone(core),
             peer: Arc::clone(peer),
             link,
             inputs: inputs.clone(),
-            shared: Arc::clone(&handle.shared),
-            closing: handle.closing.clone(),
+            shared: Arc::clone(&shared),
+            closing: closing.clone(),
         };
-        core.spawn_careful(write(context.clone(), writer, has_written).in_current_span());
+        let writing = write(context.clone(), writer, has_written).in_current_span();
+        let writer = core.spawn_assisted(writing);
         let reading = Reading::new(reader, decoder, handshake);
         core.spawn_careful(read(context, reading).in_current_span());
-        handle
+        Self { shared, closing, written, writer }
     }
 
     /// Appends an encoded control frame for this link.
@@ -104,9 +107,9 @@ impl LinkHandle {
         self.shared.wake.notify_one();
     }
 
-    /// Gives what wakes the writer.
-    pub(crate) fn wake(&self) -> Arc<Notify> {
-        Arc::clone(&self.shared.wake)
+    /// Gives the writer as the outbox knows it.
+    pub(crate) fn writer(&self) -> Writer {
+        Writer { wake: Arc::clone(&self.shared.wake), task: Weak::clone(&self.writer) }
     }
 
     /// Tells whether the peer leaves more control frames unread than it may.
@@ -399,6 +402,14 @@ mod tests {
             courtesy.let_others_send(&outbox).await;
             assert_eq!(outbox.counts().queued_bytes(), 6 * sent);
         }
+    }
+
+    #[tokio::test]
+    async fn what_makes_a_good_write_waits_for_nobody() {
+        let outbox = Outbox::new(OutboxSettings::default());
+        let mut courtesy = Courtesy::default();
+        outbox.offer_gossip(&[0; ENOUGH]).unwrap();
+        assert!(!noting_wait(courtesy.let_others_send(&outbox)).await.0);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 mod accept;
 mod actor;
 mod ask;
+mod assisted;
 mod backlog;
 mod beat;
 mod books;
@@ -33,6 +34,7 @@ mod local;
 mod mailbox;
 mod negotiation;
 mod outbox;
+mod pace;
 mod peers;
 mod reading;
 mod reassembly;

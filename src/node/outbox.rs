@@ -18,7 +18,7 @@ mod lanes;
 mod message;
 mod ordinary;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -34,6 +34,7 @@ use crate::association::LinkId;
 use crate::association::control::{ControlPdu, Grant, Standing};
 use crate::event::Reason;
 use crate::frame;
+use crate::node::assisted::Assisted;
 use crate::node::books::{Books, Passed, Position};
 use crate::settings::OutboxSettings;
 use crate::wire;
@@ -47,6 +48,15 @@ pub(crate) struct Outbox {
     room: Notify,
     /// Wakes the driver when something waits and no link is active.
     demand: Notify,
+}
+
+/// Takes frames for the active link.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Wakes it.
+    pub(crate) wake: Arc<Notify>,
+    /// Lets others move it on.
+    pub(crate) task: Weak<Assisted>,
 }
 
 /// Says why the outbox took nothing.
@@ -181,6 +191,14 @@ impl Outbox {
         self.resume(inner);
     }
 
+    /// Moves the writer on with the thread of the caller, which has made enough work for it.
+    pub(crate) fn assist(&self) {
+        let writer = self.lock().active.as_ref().and_then(|(_, writer)| writer.task.upgrade());
+        if let Some(writer) = writer {
+            writer.assist();
+        }
+    }
+
     /// Wakes who takes frames, because there is something to tell beside them.
     pub(crate) fn nudge(&self) {
         self.wake_now(self.lock());
@@ -200,14 +218,14 @@ impl Outbox {
     }
 
     /// Lets the writer of `link`, and only it, take frames from here on.
-    pub(crate) fn activate(&self, link: LinkId, writer: Arc<Notify>, is_first: IsFirst) {
+    pub(crate) fn activate(&self, link: LinkId, writer: Writer, is_first: IsFirst) {
         let mut inner = self.lock();
         inner.books.begin_link();
         match is_first {
             IsFirst::Yes => inner.begin_credit(),
             IsFirst::No => inner.renew_credit(),
         }
-        writer.notify_one();
+        writer.wake.notify_one();
         inner.active = Some((link, writer));
     }
 
@@ -406,7 +424,7 @@ impl Outbox {
 
     #[cold]
     fn wake_now(&self, inner: MutexGuard<'_, Lanes>) {
-        let writer = inner.active.as_ref().map(|(_, writer)| Arc::clone(writer));
+        let writer = inner.active.as_ref().map(|(_, writer)| Arc::clone(&writer.wake));
         drop(inner);
         match writer {
             Some(writer) => writer.notify_one(),

@@ -1,6 +1,6 @@
 //! Is the handle to an actor by its path: tell, send, ask.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -14,6 +14,7 @@ use crate::node::ask::{Answer, Completion};
 use crate::node::core::Core;
 use crate::node::negotiation::Chosen;
 use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
+use crate::node::pace;
 use crate::node::peers::Peer;
 use crate::path::{ActorPath, PathError};
 
@@ -167,9 +168,8 @@ impl RemoteRef {
     /// # Errors
     /// As for [`tell`](Self::tell), except [`TellError::Full`].
     pub async fn send<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
-        // A task that does nothing but send must let others run, the one that writes the link among them.
-        if is_turn_over() {
-            tokio::task::yield_now().await;
+        if pace::is_turn_over() {
+            pace::end_turn(&self.peer.outbox).await;
         }
         let mut unsent = None;
         match self.offer_first(message, None, &mut unsent) {
@@ -458,7 +458,7 @@ fn with_scratch<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let result = run(&mut scratch);
         if scratch.capacity() > SCRATCH_KEPT {
             *scratch = Vec::new();
-            give_way();
+            pace::give_way();
         }
         result
     })
@@ -469,33 +469,16 @@ fn give_back(buffer: Vec<u8>) {
     if buffer.capacity() <= SCRATCH_KEPT {
         SCRATCH.set(buffer);
     } else {
-        give_way();
+        pace::give_way();
     }
 }
 
-/// Lets the next send of this thread yield first: the writer that was woken for a large message may be waiting for
-/// this very thread.
-fn give_way() {
-    SENDS.set(SENDS_IN_A_TURN - 1);
-}
-
-/// Tells, once in some sends of this thread, that it is time to let other tasks run. tokio's own budget would do,
-/// at several times the price.
-fn is_turn_over() -> bool {
-    let sends = SENDS.get().wrapping_add(1);
-    SENDS.set(sends);
-    sends % SENDS_IN_A_TURN == 0
-}
-
 thread_local! {
-    static SENDS: Cell<u32> = const { Cell::new(0) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// No frame is longer: its length is a u32.
 const MAX_FRAMED: usize = u32::MAX as usize;
-/// Sends of a thread before others get their turn.
-const SENDS_IN_A_TURN: u32 = 256;
 /// What a thread keeps of its encoding buffer.
 const SCRATCH_KEPT: usize = 256 * 1024;
 

@@ -1,14 +1,10 @@
 //! Keeps the lanes under the outbox's lock: which one a frame goes to, and what goes out next.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
-
-use super::Refused;
 use super::bulk::{Bulk, Piece};
 use super::flow::Flow;
 use super::message::{Message, Names};
 use super::ordinary::Ordinary;
+use super::{Refused, Writer};
 use crate::association::LinkId;
 use crate::lane::Lane;
 use crate::node::books::{Books, Passed, Position};
@@ -28,7 +24,7 @@ pub(super) struct Lanes {
     has_refused_bulk: bool,
     pub(super) flow: Flow,
     pub(super) names: Names,
-    pub(super) active: Option<(LinkId, Arc<Notify>)>,
+    pub(super) active: Option<(LinkId, Writer)>,
     pub(super) is_closed: bool,
     /// The largest message that the peer takes, in bytes, once it has said so.
     pub(super) largest: Option<usize>,

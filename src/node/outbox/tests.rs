@@ -65,7 +65,7 @@ fn write(outbox: &Outbox) -> Vec<Batch> {
 
 /// Begins a link, and says for the receiver that nothing it was sent was lost.
 fn activate(outbox: &Outbox) {
-    outbox.activate(LinkId::default(), Arc::default(), IsFirst::No);
+    outbox.activate(LinkId::default(), Writer::default(), IsFirst::No);
     outbox.settle_credit(&[], true);
 }
 
@@ -262,7 +262,7 @@ fn tells_without_credit_are_held_and_others_go_on() {
     assert_eq!(offer_tell(&outbox, "/other", 1), Ok(Some(Position::Ordinary(257))));
     let counts = outbox.counts();
     assert_eq!((counts.held.frames, counts.ordinary.frames, counts.tells), (744, 257, 1001));
-    outbox.activate(LinkId::default(), Arc::default(), IsFirst::Yes);
+    outbox.activate(LinkId::default(), Writer::default(), IsFirst::Yes);
     while !outbox.is_drained() {
         take(&outbox, &mut 0);
     }
@@ -377,7 +377,7 @@ fn written_payloads(outbox: &Outbox) -> Vec<usize> {
 }
 
 fn activate_first(outbox: &Outbox) {
-    outbox.activate(LinkId::default(), Arc::default(), IsFirst::Yes);
+    outbox.activate(LinkId::default(), Writer::default(), IsFirst::Yes);
 }
 
 #[test]
