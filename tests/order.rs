@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{
-    Double, Net, Note, Recorder, Text, Wrapped, association, collector, on_both, until,
-    until_accounted,
+    Double, LONG, Net, Note, Recorder, Text, Wrapped, association, collector, on_both, until,
+    until_accounted, within,
 };
-use tellwire::Node;
+use tellwire::transport::InProcessNetwork;
+use tellwire::{Node, RemoteRef};
 use tokio::sync::Barrier;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,3 +257,77 @@ async fn tells_to_this_node_itself_arrive_in_order() {
 const SENDERS: usize = 8;
 const EACH: u64 = 125_000;
 const RACERS: usize = 64;
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_much_moves_the_writer_on_without_letting_others_run() {
+    let (ada, bob) = Net::Mem(InProcessNetwork::new()).pair().await;
+    let (mailbox, mut notes) = collector::<Note>();
+    let target = bob.resolve(ada.register("/user/notes", mailbox).unwrap()).unwrap();
+    // With the first turn others run, and the link comes up.
+    send_range(&target, 0..300).await;
+    notes.take(300).await;
+    let others = tokio::spawn(async {});
+    let waiting = || association(&bob, &ada.address()).queued_frames;
+    let (mut before, mut has_written) = (waiting(), false);
+    for seq in 300..900 {
+        send_range(&target, seq..seq + 1).await;
+        has_written |= waiting() < before;
+        before = waiting();
+    }
+    assert!(has_written && !others.is_finished());
+    let seen: Vec<u64> = notes.take(600).await.iter().map(|note| note.seq).collect();
+    assert_eq!(seen, (300..900).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_outside_of_the_node_s_runtime_are_served_too() {
+    on_both(async |net| {
+        let (ada, bob) = net.pair().await;
+        let (mailbox, mut notes) = collector::<Note>();
+        let target = bob.resolve(ada.register("/user/notes", mailbox).unwrap()).unwrap();
+        let elsewhere = target.clone();
+        let on_a_runtime = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(send_range(&elsewhere, 0..EACH_ELSEWHERE));
+        });
+        let elsewhere = target.clone();
+        let on_a_thread = std::thread::spawn(move || {
+            block_on(send_range(&elsewhere, EACH_ELSEWHERE..2 * EACH_ELSEWHERE));
+        });
+        let mut seen: Vec<u64> = Vec::new();
+        for note in notes.take(usize::try_from(2 * EACH_ELSEWHERE).unwrap()).await {
+            seen.push(note.seq);
+        }
+        on_a_runtime.join().unwrap();
+        on_a_thread.join().unwrap();
+        let (first, second): (Vec<u64>, Vec<u64>) =
+            seen.iter().partition(|seq| **seq < EACH_ELSEWHERE);
+        assert!(first.is_sorted() && second.is_sorted());
+        until_accounted(&bob, &ada).await;
+        within("the end", bob.shutdown(LONG)).await;
+    })
+    .await;
+}
+
+async fn send_range(target: &RemoteRef, numbers: std::ops::Range<u64>) {
+    for seq in numbers {
+        target.send(&Note { from: 0, seq }).await.unwrap();
+    }
+}
+
+/// Runs a future on a thread without any runtime.
+fn block_on(future: impl Future<Output = ()>) {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    while future.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
+        std::thread::park();
+    }
+}
+
+const EACH_ELSEWHERE: u64 = 20_000;

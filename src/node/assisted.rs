@@ -2,6 +2,11 @@
 //!
 //! To be scheduled costs a task more than a short piece of work, and where several threads serve the tasks it often
 //! wakes another thread in vain.
+//!
+//! An assistance finds something to do only after the task was woken, so the task's own poll is yet to come and needs
+//! no assistance: whatever an assistance leaves half done, a yield to a scheduler that is not the task's own included,
+//! goes on with that poll. Therefore the task waits for one who assists, for as long as one poll takes, and never the
+//! other way round.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +18,9 @@ use tokio::runtime::Handle;
 
 /// Is a task that others may move on.
 pub(crate) struct Assisted {
+    /// Held while somebody moves it on.
     work: Mutex<Work>,
+    /// The task's own, for timers of the work wherever it is moved on.
     runtime: Handle,
 }
 
@@ -50,8 +57,10 @@ impl Assisted {
         let _runtime = self.runtime.enter();
         // A panic is the task's, not the caller's.
         let moved = catch_unwind(AssertUnwindSafe(|| work.poll()));
-        if !matches!(moved, Ok(Poll::Pending)) {
+        if moved.is_err() {
             work.rest = None;
+        }
+        if work.rest.is_none() {
             work.waker.iter().for_each(Waker::wake_by_ref);
         }
     }
@@ -64,11 +73,13 @@ impl Assisted {
 impl Work {
     /// Moves the work on; whoever does so, it wakes the task when there is more to do.
     fn poll(&mut self) -> Poll<()> {
-        match (&mut self.rest, &self.waker) {
-            (Some(rest), Some(waker)) => rest.as_mut().poll(&mut Context::from_waker(waker)),
-            (Some(_), None) => Poll::Pending,
-            (None, _) => Poll::Ready(()),
+        let Some(rest) = &mut self.rest else { return Poll::Ready(()) };
+        let Some(waker) = &self.waker else { return Poll::Pending };
+        let poll = rest.as_mut().poll(&mut Context::from_waker(waker));
+        if poll.is_ready() {
+            self.rest = None;
         }
+        poll
     }
 }
 
@@ -147,6 +158,13 @@ mod tests {
         assert!(running.await.unwrap_err().is_cancelled());
         task.assist();
         assert_eq!(Arc::strong_count(&wake), 1, "the work is dropped with its task");
+    }
+
+    #[test]
+    fn work_that_has_ended_is_not_moved_on() {
+        let rest: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async {});
+        let mut work = Work { rest: Some(rest), waker: Some(Waker::noop().clone()) };
+        assert!(work.poll().is_ready() && work.poll().is_ready());
     }
 
     #[tokio::test]

@@ -76,6 +76,7 @@ impl<T> Source<T> {
         self.codec.wire_name()
     }
 
+    // As for `pop`.
     #[inline(always)]
     fn open(&self, payload: &[u8]) -> Result<Delivery<T>, Undecodable> {
         let envelope = Envelope { bytes: payload.len(), ..Envelope::default() };

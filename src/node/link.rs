@@ -1,6 +1,6 @@
 //! Runs the two tasks of a link: one reads and dispatches, one writes.
 //!
-//! The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
+//! The writer is moved on by tasks that send much, too, on their threads (`assisted.rs`). The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
 //! sleeps when nothing does. Either one's end is told to the driver, which owns the link.
 
 use std::future::Future;
@@ -48,6 +48,7 @@ pub(crate) struct LinkHandle {
     /// Ends both tasks; the writer still writes the control frames that wait.
     closing: CancellationToken,
     written: Written,
+    /// Senders move it on too.
     writer: Weak<Assisted>,
 }
 
@@ -231,6 +232,7 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
             if !is_wanted {
                 break None;
             }
+            // In an assistance it is the sender that goes on, and soon lets others run.
             if has_waited {
                 unyielding = 0;
             }
@@ -283,12 +285,12 @@ impl Courtesy {
             self.pause -= 1;
             return;
         }
-        let before = outbox.counts().queued_bytes();
+        let before = outbox.counts().writable_bytes();
         if before >= ENOUGH {
             return;
         }
         tokio::task::yield_now().await;
-        if outbox.counts().queued_bytes() > before {
+        if outbox.counts().writable_bytes() > before {
             self.next_pause = 0;
         } else {
             self.pause = self.next_pause;

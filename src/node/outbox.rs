@@ -191,12 +191,10 @@ impl Outbox {
         self.resume(inner);
     }
 
-    /// Moves the writer on with the thread of the caller, which has made enough work for it.
-    pub(crate) fn assist(&self) {
+    /// Moves the writer on with the thread of the caller, which has made enough work for it; false if there is none.
+    pub(crate) fn assist(&self) -> bool {
         let writer = self.lock().active.as_ref().and_then(|(_, writer)| writer.task.upgrade());
-        if let Some(writer) = writer {
-            writer.assist();
-        }
+        writer.map(|writer| writer.assist()).is_some()
     }
 
     /// Wakes who takes frames, because there is something to tell beside them.
@@ -463,7 +461,12 @@ impl Counts {
 
     /// Counts the bytes that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.control.bytes + self.ordinary.bytes + self.bulk.bytes + self.held.bytes
+        self.writable_bytes() + self.held.bytes
+    }
+
+    /// Counts the bytes that wait for the writer alone.
+    pub(crate) fn writable_bytes(&self) -> usize {
+        self.control.bytes + self.ordinary.bytes + self.bulk.bytes
     }
 }
 

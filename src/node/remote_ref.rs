@@ -168,7 +168,7 @@ impl RemoteRef {
     /// # Errors
     /// As for [`tell`](Self::tell), except [`TellError::Full`].
     pub async fn send<M: RemoteMessage>(&self, message: &M) -> Result<(), TellError> {
-        if pace::is_turn_over() {
+        if pace::is_turn_over(&self.peer.outbox) {
             pace::end_turn(&self.peer.outbox).await;
         }
         let mut unsent = None;

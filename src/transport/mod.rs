@@ -18,6 +18,10 @@
 //! * port 0 is replaced by a real port, a taken address is an [`TransportError::AddressInUse`],
 //!   and a dropped listener gives its address back.
 //!
+//! A link's writer may be polled on any thread that sends, one at a time and within the node's runtime, but not always
+//! by the task that was spawned for it. So it must not need that task: no `tokio::task::id`, no `block_in_place`, no
+//! lock that a sender may hold.
+//!
 //! A link may be lost without a word, though: whether the peer is still there is for the
 //! association's pings to find out.
 
