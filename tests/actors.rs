@@ -8,6 +8,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 use tellwire::ActorPath;
+use tellwire::codec::RemoteMessage;
 use tellwire::event::Reason;
 use tellwire::node::{Actor, AskError, Context, Delivery, RegisterError, WhenFull, bounded};
 
@@ -98,6 +99,9 @@ async fn a_stopped_actor_ends_after_its_message_and_its_mail_becomes_dead_letter
             let letter = letter(&mut letters).await;
             assert_eq!(letter.reason, Reason::ActorStopped);
             assert_eq!(letter.target.as_ref(), Some(actor.path()));
+            // It was not decoded, and says nonetheless what it was and who told it.
+            assert!(letter.manifest.is_some_and(|name| name.ends_with(Note::MANIFEST)));
+            assert_eq!(letter.peer.as_ref(), Some(&bob.address()));
         }
         // The path is free again, and the next one there gets what is told from now on.
         let (mailbox, mut notes) = collector::<Note>();
