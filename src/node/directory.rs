@@ -8,7 +8,6 @@ mod inbox_route;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -256,7 +255,10 @@ where
     M: RemoteMessage + Into<T>,
     T: Send + 'static,
 {
-    Box::new(Typed::<M, T> { mailbox, message: PhantomData })
+    Box::new(move |codec, place: &Arc<Place>, _: &Arc<Core>, _: &Arc<Peer>| {
+        let route = TypedRoute::<M, T>::new(codec, place, Arc::downgrade(&mailbox))?;
+        Some(Box::new(route) as Box<dyn Route>)
+    })
 }
 
 /// Makes the acceptor for messages `M` that go into a built-in mailbox as `T`.
@@ -265,33 +267,19 @@ where
     M: RemoteMessage + Into<T>,
     T: Send + 'static,
 {
-    Box::new(TypedInbox::<M, T> { mailbox: Arc::new(mailbox), message: PhantomData })
+    let inbox = Arc::new(mailbox);
+    Box::new(move |codec, place: &Arc<Place>, core: &Arc<Core>, peer: &Arc<Peer>| {
+        let route = InboxRoute::<M, T>::new(codec, place, &inbox, Teller::new(core, peer))?;
+        Some(Box::new(route) as Box<dyn Route>)
+    })
 }
 
-struct Typed<M, T> {
-    mailbox: Arc<dyn Mailbox<T>>,
-    message: PhantomData<fn(M)>,
-}
-
-struct TypedInbox<M, T> {
-    mailbox: Arc<MailboxSender<T>>,
-    message: PhantomData<fn(M)>,
-}
-
-impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for Typed<M, T> {
-    fn route(
-        &self,
-        codec: &'static CodecEntry,
-        place: &Arc<Place>,
-        _: &Arc<Core>,
-        _: &Arc<Peer>,
-    ) -> Option<Box<dyn Route>> {
-        let mailbox = Arc::downgrade(&self.mailbox);
-        Some(Box::new(TypedRoute::<M, T>::new(codec, place, mailbox)?))
-    }
-}
-
-impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for TypedInbox<M, T> {
+impl<F> Acceptor for F
+where
+    F: Fn(&'static CodecEntry, &Arc<Place>, &Arc<Core>, &Arc<Peer>) -> Option<Box<dyn Route>>
+        + Send
+        + Sync,
+{
     fn route(
         &self,
         codec: &'static CodecEntry,
@@ -299,12 +287,7 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> Acceptor for TypedInbox<M, T
         core: &Arc<Core>,
         peer: &Arc<Peer>,
     ) -> Option<Box<dyn Route>> {
-        Some(Box::new(InboxRoute::<M, T>::new(
-            codec,
-            place,
-            &self.mailbox,
-            Teller::new(core, peer),
-        )?))
+        self(codec, place, core, peer)
     }
 }
 
@@ -319,13 +302,11 @@ struct TypedRoute<M, T> {
 }
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for TypedRoute<M, T> {
-    fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
-        envelope.bytes = payload.len();
-        let (batch, along) = (&mut self.batch, &mut envelope);
-        let decoded = decode::<M, T, _>(self.codec, self.decode, payload, |message| {
-            batch.push_back(Delivery::new(message, std::mem::take(along)));
-        });
-        decoded.map_err(|fault| fault.of(envelope))
+    fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure> {
+        let batch = &mut self.batch;
+        open::<M, T>(self.codec, self.decode, payload, envelope, |delivery| {
+            batch.push_back(delivery);
+        })
     }
 
     fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding) {
@@ -456,6 +437,23 @@ impl<T> From<Refused<T>> for Failure {
         let (reason, delivery) = refused.into_parts();
         Self { reason, detail: None, envelope: delivery.envelope }
     }
+}
+
+/// Decodes a message and gives it with what came along.
+#[inline]
+fn open<M: RemoteMessage + Into<T>, T>(
+    codec: &'static CodecEntry,
+    by: Decode<M>,
+    payload: &[u8],
+    mut envelope: Envelope,
+    take: impl FnOnce(Delivery<T>),
+) -> Result<(), Failure> {
+    envelope.bytes = payload.len();
+    let along = &mut envelope;
+    let opened = decode::<M, T, _>(codec, by, payload, |message| {
+        take(Delivery::new(message, std::mem::take(along)));
+    });
+    opened.map_err(|fault| fault.of(envelope))
 }
 
 /// Decodes a message, converts it and hands it to `take`.

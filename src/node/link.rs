@@ -1,7 +1,8 @@
 //! Runs the two tasks of a link: one reads and dispatches, one writes.
 //!
-//! The writer is moved on by tasks that send much, too, on their threads (`assisted.rs`). The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
-//! sleeps when nothing does. Either one's end is told to the driver, which owns the link.
+//! The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
+//! sleeps when nothing does; tasks that send much move it on too, on their threads (`assisted.rs`). Either one's end is
+//! told to the driver, which owns the link.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,8 +194,8 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
         if has_waited {
             unyielding = 0;
         } else if unyielding >= READ_TURN {
-            unyielding = 0;
             tokio::task::yield_now().await;
+            unyielding = 0;
         }
         unyielding += bytes;
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::{Failure, Left, Place, Route, TypedRoute, decode};
+use super::{Failure, Left, Place, Route, TypedRoute, open};
 use crate::codec::{CodecEntry, RemoteMessage};
 use crate::event::Reason;
 use crate::node::backlog::{Backlog, Parked};
@@ -58,18 +58,13 @@ impl<M: RemoteMessage + Into<T>, T: Send + 'static> InboxRoute<M, T> {
 
 impl<M: RemoteMessage + Into<T>, T: Send + 'static> Route for InboxRoute<M, T> {
     #[inline]
-    fn push(&mut self, payload: &[u8], mut envelope: Envelope) -> Result<(), Failure> {
+    fn push(&mut self, payload: &[u8], envelope: Envelope) -> Result<(), Failure> {
         if payload.len() <= MAX_ENCODED && envelope.is_bare() {
             self.batch.push_encoded(&self.source, payload);
             return Ok(());
         }
-        envelope.bytes = payload.len();
         let TypedRoute { codec, decode: by, .. } = self.decoding;
-        let (batch, along) = (&mut self.batch, &mut envelope);
-        let decoded = decode::<M, T, _>(codec, by, payload, |message| {
-            batch.push(Delivery::new(message, std::mem::take(along)));
-        });
-        decoded.map_err(|fault| fault.of(envelope))
+        open::<M, T>(codec, by, payload, envelope, |delivery| self.batch.push(delivery))
     }
 
     fn defer(&self, encoded: Encoded, envelope: Envelope) -> (Box<dyn Parked>, Decoding) {
