@@ -51,9 +51,12 @@ impl Assisted {
         .await;
     }
 
-    /// Moves the task on as far as it goes at once, unless it has not begun or somebody else does.
-    pub(crate) fn assist(&self) {
-        let Ok(mut work) = self.work.try_lock() else { return };
+    /// Moves the task on as far as it goes at once; false if it has not begun or somebody else does.
+    pub(crate) fn assist(&self) -> bool {
+        let Ok(mut work) = self.work.try_lock() else { return false };
+        if work.waker.is_none() {
+            return false;
+        }
         let _runtime = self.runtime.enter();
         // A panic is the task's, not the caller's.
         let moved = catch_unwind(AssertUnwindSafe(|| work.poll()));
@@ -63,6 +66,7 @@ impl Assisted {
         if work.rest.is_none() {
             work.waker.iter().for_each(Waker::wake_by_ref);
         }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {

@@ -95,7 +95,7 @@ impl Dispatcher {
     /// Dispatches what the decoder holds, up to a PDU that the machine must see first.
     pub(crate) fn dispatch(&mut self, decoder: &mut FrameDecoder) -> Result<Step, FrameFault> {
         let peer = Arc::clone(&self.peer);
-        let mut gate = peer.gate();
+        let gate = peer.gate();
         let step = loop {
             match decoder.next_frame() {
                 Ok(None) => break Ok(Step::ReadOn),
@@ -107,7 +107,7 @@ impl Dispatcher {
                 Err(error) => break Err(error.into()),
             }
         };
-        self.finish(&mut gate);
+        self.finish(gate);
         step
     }
 
@@ -119,14 +119,14 @@ impl Dispatcher {
     /// Dispatches one frame of this node's own; its faults are bugs, so they only end the frame.
     pub(crate) fn dispatch_local(&mut self, mut bytes: &[u8]) {
         let peer = Arc::clone(&self.peer);
-        let mut gate = peer.gate();
+        let gate = peer.gate();
         while let Some((raw, rest)) = crate::wire::split_frame(bytes) {
             if let Err(fault) = self.frame(&gate, raw) {
                 tracing::error!(%fault, "a frame of this node's own");
             }
             bytes = rest;
         }
-        self.finish(&mut gate);
+        self.finish(gate);
     }
 
     #[inline]
@@ -456,8 +456,9 @@ impl Dispatcher {
         }
     }
 
-    /// Ends a read's worth: batches go out, counters and acknowledgement are brought up to date.
-    fn finish(&mut self, gate: &mut MutexGuard<'_, Gate>) {
+    /// Ends a read's worth: batches go out, counters and acknowledgement are brought up to date, and the peer is told
+    /// what it is owed.
+    fn finish(&mut self, mut gate: MutexGuard<'_, Gate>) {
         self.flush_and_report();
         self.peer.tell_refusals();
         let tally = std::mem::take(&mut self.tally);
@@ -466,12 +467,17 @@ impl Dispatcher {
         Counters::add(&counters.replies_in, tally.replies);
         Counters::add(&counters.delivered, tally.delivered);
         gate.received += tally.tells + tally.replies;
-        if self.link.is_some() && gate.received - gate.acknowledged >= ACKNOWLEDGE_EVERY {
+        let is_due = self.link.is_some() && gate.received - gate.acknowledged >= ACKNOWLEDGE_EVERY;
+        if is_due {
             gate.acknowledged = gate.received;
             let pdu = ControlPdu::Received { received: gate.received };
-            if self.peer.outbox.offer_control(&pdu).is_err() {
+            if self.peer.outbox.offer_quietly(&pdu).is_err() {
                 tracing::trace!(peer = %self.peer.address, "no room to acknowledge; the next one will");
             }
+        }
+        drop(gate);
+        if is_due || self.peer.owes_credit() {
+            self.peer.outbox.urge();
         }
     }
 }

@@ -79,10 +79,5 @@ impl Intake {
             let budget = backlog.map(|backlog| backlog.budget());
             receiving.free(id, std::mem::take(came), budget);
         }
-        let is_due = receiving.is_due();
-        drop(receiving);
-        if is_due {
-            self.peer.outbox.nudge();
-        }
     }
 }

@@ -4,9 +4,10 @@
 //! sleeps when nothing does; tasks that send much move it on too, on their threads (`assisted.rs`). Either one's end is
 //! told to the driver, which owns the link.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -223,21 +224,24 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
                 report(&context, Input::Flushed { link: context.link }).await;
             }
             // Biased: what waits is written before the link closes.
-            let woken = noting_wait(async {
+            let called = noting_wait(async {
                 tokio::select! { biased;
-                    () = context.shared.wake.notified() => true,
-                    () = context.closing.cancelled() => false,
+                    () = context.shared.wake.notified() => Call::Woken,
+                    () = urged(&context) => Call::Urged,
+                    () = context.closing.cancelled() => Call::Closed,
                 }
             });
-            let (has_waited, is_wanted) = woken.await;
-            if !is_wanted {
+            let (has_waited, call) = called.await;
+            if call == Call::Closed {
                 break None;
             }
             // In an assistance it is the sender that goes on, and soon lets others run.
             if has_waited {
                 unyielding = 0;
             }
-            courtesy.let_others_send(&context.peer.outbox).await;
+            if call == Call::Woken {
+                courtesy.let_others_send(&context.peer.outbox).await;
+            }
             continue;
         }
         let written = unless_closing(&context, write_batch(&context, &mut writer, &batch));
@@ -265,6 +269,27 @@ async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::S
         }
         None => finish(&context, &mut writer, &mut batch, has_written).await,
     }
+}
+
+/// Says what a writer with nothing to write was called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Something waits, or it is to say when nothing does.
+    Woken,
+    /// The peer is to be told something at once.
+    Urged,
+    /// The link closes.
+    Closed,
+}
+
+/// Ends when a writer that may tell the peer something at once is moved on; nobody is woken for it.
+async fn urged(context: &Context) {
+    let Context { peer, link, .. } = context;
+    poll_fn(|_| {
+        let has_some = peer.outbox.has_control() || peer.owes_credit();
+        if has_some && peer.outbox.is_active(*link) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Lets tasks that are about to send go ahead of a woken writer, where that is known to pay.

@@ -133,6 +133,12 @@ impl Outbox {
         self.append_control(limit, |out| frame::encode_control(pdu, out))
     }
 
+    /// Appends a control PDU and wakes nobody, as an `urge` is to follow.
+    pub(crate) fn offer_quietly(&self, pdu: &ControlPdu) -> Result<(), Refused> {
+        let limit = self.settings.max_control_bytes;
+        self.append_quietly(limit, |out| frame::encode_control(pdu, out)).map(drop)
+    }
+
     /// Appends the failure of an ask of the peer. It may fill the control lane to the bound of the replies, which
     /// it stands for: an asker who is not told waits for nothing.
     pub(crate) fn offer_failure(&self, correlation: u64, reason: Reason) -> Result<(), Refused> {
@@ -162,7 +168,7 @@ impl Outbox {
     /// definitions that the link has seen.
     pub(crate) fn take(&self, link: LinkId, batch: &mut Batch, defined: &mut usize) -> bool {
         let mut inner = self.lock();
-        if inner.active.as_ref().is_none_or(|(active, _)| *active != link) {
+        if !inner.is_active(link) {
             return false;
         }
         inner.take(batch, defined);
@@ -193,8 +199,16 @@ impl Outbox {
 
     /// Moves the writer on with the thread of the caller, which has made enough work for it; false if there is none.
     pub(crate) fn assist(&self) -> bool {
-        let writer = self.lock().active.as_ref().and_then(|(_, writer)| writer.task.upgrade());
-        writer.map(|writer| writer.assist()).is_some()
+        self.writer().map(|writer| writer.assist()).is_some()
+    }
+
+    /// Has the writer look at once for what is to be told: moves it on with the thread of the caller, or wakes it where
+    /// that does not go. To be woken by the reader of a link, its writer would take the place of an actor that was woken
+    /// by it before, and the actor would go to another thread.
+    pub(crate) fn urge(&self) {
+        if !self.writer().is_some_and(|writer| writer.assist()) {
+            self.nudge();
+        }
     }
 
     /// Wakes who takes frames, because there is something to tell beside them.
@@ -339,6 +353,16 @@ impl Outbox {
         inner.is_empty() && inner.flow.held.frames() == 0
     }
 
+    /// Tells whether `link` is the one whose writer takes frames.
+    pub(crate) fn is_active(&self, link: LinkId) -> bool {
+        self.lock().is_active(link)
+    }
+
+    /// Tells whether control frames wait.
+    pub(crate) fn has_control(&self) -> bool {
+        !self.lock().control.is_empty()
+    }
+
     /// Tells whether nothing could be taken.
     pub(crate) fn is_drained(&self) -> bool {
         self.lock().is_empty()
@@ -398,6 +422,17 @@ impl Outbox {
         limit: usize,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
     ) -> Result<(), Refused> {
+        let (inner, was_empty) = self.append_quietly(limit, encode)?;
+        self.wake(inner, was_empty);
+        Ok(())
+    }
+
+    /// As `append_control`, but wakes nobody; tells whether nothing waited before.
+    fn append_quietly(
+        &self,
+        limit: usize,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
+    ) -> Result<(MutexGuard<'_, Lanes>, bool), Refused> {
         let mut inner = self.lock();
         if inner.is_closed {
             return Err(Refused::Closed);
@@ -408,8 +443,7 @@ impl Outbox {
         let was_empty = inner.is_empty();
         encode(&mut inner.control).map_err(|_| Refused::Unframeable)?;
         inner.control_frames += 1;
-        self.wake(inner, was_empty);
-        Ok(())
+        Ok((inner, was_empty))
     }
 
     /// Wakes the writer, or the driver where no link is active, unless they are awake already.
@@ -446,6 +480,10 @@ impl Outbox {
         if has_room {
             self.room.notify_waiters();
         }
+    }
+
+    fn writer(&self) -> Option<Arc<Assisted>> {
+        self.lock().active.as_ref().and_then(|(_, writer)| writer.task.upgrade())
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes> {

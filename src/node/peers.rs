@@ -120,6 +120,11 @@ impl Peer {
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whether the peer has yet to be told of credit.
+    pub(crate) fn owes_credit(&self) -> bool {
+        self.receiving().is_due()
+    }
+
     /// Appends the credit that the peer has yet to be told of.
     pub(crate) fn tell_credit(&self, out: &mut Vec<u8>) {
         let due = {

@@ -45,6 +45,11 @@ pub(crate) struct Batch {
 }
 
 impl Lanes {
+    /// Tells whether `link` is the one that takes frames.
+    pub(super) fn is_active(&self, link: LinkId) -> bool {
+        self.active.as_ref().is_some_and(|(active, _)| *active == link)
+    }
+
     /// Checks the bounds of a lane.
     #[inline]
     pub(super) fn admit(&mut self, lane: Lane, settings: &OutboxSettings) -> Result<(), Refused> {

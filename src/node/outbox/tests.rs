@@ -1,5 +1,10 @@
 use std::any::TypeId;
-use std::sync::atomic::AtomicU16;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::association::control::Amount;
@@ -389,4 +394,33 @@ fn what_is_held_is_discarded_with_the_rest_and_its_credit_comes_back() {
     assert_eq!((dead, outbox.counts().held.frames), (300, 0));
     assert!(outbox.is_empty());
     assert_eq!(offer_tell(&outbox, "/a", 1), Ok(Some(Position::Ordinary(257))));
+}
+
+#[tokio::test]
+async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_go() {
+    let outbox = Outbox::new(OutboxSettings::default());
+    let polls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&polls);
+    let writing = std::future::poll_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    });
+    let task = Assisted::new(Handle::current(), writing);
+    let writer = Writer { task: Arc::downgrade(&task), ..Writer::default() };
+    let wake = Arc::clone(&writer.wake);
+    let is_woken =
+        || pin!(wake.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    outbox.activate(LinkId::default(), writer, IsFirst::No);
+    assert!(is_woken());
+
+    outbox.urge();
+    assert!(is_woken(), "it has not begun");
+    let running = tokio::spawn(task.run());
+    tokio::task::yield_now().await;
+    assert_eq!(polls.load(Ordering::Relaxed), 1);
+    outbox.offer_quietly(&ControlPdu::Received { received: 1 }).unwrap();
+    outbox.urge();
+    assert_eq!(polls.load(Ordering::Relaxed), 2);
+    assert!(outbox.has_control() && !is_woken());
+    running.abort();
 }
