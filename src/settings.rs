@@ -94,6 +94,12 @@ pub struct InboundSettings {
     /// As many again may be on their way to any mailbox that holds its senders back, whoever made it, and 256 more
     /// from each peer: they wait in front of the mailbox when it is full.
     pub mailbox_capacity: usize,
+    /// Messages that may be on their way to an actor that keeps up with its senders, in place of as many again as
+    /// `mailbox_capacity`. Default 32 768; a smaller number than `mailbox_capacity` changes nothing.
+    ///
+    /// It is approached by doubling as long as no message has to wait in front of the mailbox, and given up when one has
+    /// to. All targets of one peer together have at most as many beyond `mailbox_capacity`.
+    pub max_window: usize,
     /// Encoded bytes that wait in the mailbox of an actor started with `spawn`; one message may overshoot it. Default
     /// 16 MiB, from 1 KiB. As many again may be on their way, as for `mailbox_capacity`, and 64 KiB more from each peer.
     pub mailbox_bytes: usize,
@@ -183,6 +189,7 @@ impl Default for InboundSettings {
             max_handshakes: 1_024,
             max_peers: 16_384,
             mailbox_capacity: 4_096,
+            max_window: 32_768,
             mailbox_bytes: 16 * MIB,
             max_held_bytes: 64 * MIB,
         }

@@ -61,6 +61,11 @@ impl Lease {
         self.budget.total.over(shared.senders).min(left.over(parts))
     }
 
+    /// Counts the senders that share the budget.
+    pub(crate) fn senders(&self) -> u64 {
+        self.budget.lock().senders.max(1)
+    }
+
     /// Notes how much the sender may have on its way by what it was granted.
     pub(crate) fn set(&mut self, leased: Amount) {
         let mut shared = self.budget.lock();

@@ -8,6 +8,16 @@
 //! with at most a window of messages, and nothing else is ever kept here; whoever does not is refused. Grants are
 //! state and not messages: the writer picks up the latest when it writes, so they need no queue and cannot be lost
 //! but with their link, after which [`standing`](Receiving::standing) says everything again.
+//!
+//! A window that is right for a slow actor holds a fast one's sender back: word of what was freed is under way for
+//! longer than the rest of the window takes. So a window doubles with each grant, in messages, as long as nothing of its
+//! account has to wait, and falls back to the account's share of the budget when something has to:
+//!
+//! ```text
+//!  share ── grant ──▶ 2 x share ── grant ──▶ 4 x share ── grant ──▶ .. at most `max_window` by the number of senders
+//!    ▲                    │                      │                   │
+//!    └────────────────────┴─ a message waits ────┴───────────────────┘
+//! ```
 
 use std::sync::Arc;
 
@@ -29,6 +39,9 @@ pub(crate) struct Receiving {
     /// The window of a target whose messages never wait.
     window: Amount,
     max_held: u64,
+    max_window: u64,
+    /// Messages by which windows may still exceed their shares.
+    spare: u64,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +49,10 @@ struct Account {
     freed: Amount,
     waiting: Amount,
     granted: Amount,
-    /// The window by which the last grant was made; none before the first.
+    /// The window by which the last grant was made; none before the first, and after something had to wait.
     window: Option<Amount>,
+    /// Messages of the window beyond the share.
+    extra: u64,
     lease: Option<Lease>,
     is_due: bool,
 }
@@ -59,6 +74,8 @@ impl Receiving {
             held: 0,
             window: window(settings),
             max_held: settings.max_held_bytes as u64,
+            max_window: settings.max_window as u64,
+            spare: settings.max_window as u64,
         }
     }
 
@@ -68,7 +85,9 @@ impl Receiving {
         let account = self.account(id);
         account.freed = account.freed.plus(amount);
         account.lease_from(budget);
-        self.consider(id);
+        if self.consider(id) {
+            self.grow(id);
+        }
     }
 
     /// Lets a message wait in a backlog; refused to a peer that was not granted as much, and when its messages
@@ -83,6 +102,7 @@ impl Receiving {
         }
         account.waiting = account.waiting.plus(Amount::one(bytes));
         self.held = held;
+        self.fall_back(id);
         Some(Ticket { id, epoch, bytes })
     }
 
@@ -145,28 +165,52 @@ impl Receiving {
         self.accounts.clear();
         self.due.clear();
         self.epoch += 1;
+        self.spare = self.max_window;
     }
 
-    /// Grants more if that is worth a word: half a window.
-    fn consider(&mut self, id: AccountId) {
+    /// Grants more if that is worth a word, half a window; tells whether it was.
+    fn consider(&mut self, id: AccountId) -> bool {
         let full = self.window;
         let account = self.account(id);
         if account.window.is_some_and(|window| !account.is_worth_a_word(window)) {
-            return;
+            return false;
         }
-        let window = account.lease.as_ref().map_or(full, |lease| lease.share().plus(INITIAL));
+        let share = account.lease.as_ref().map_or(full, Lease::share);
+        let window = share.plus(INITIAL).plus(messages(account.extra));
         account.window = Some(window);
         if !account.is_worth_a_word(window) {
-            return;
+            return false;
         }
         account.granted = account.granted.max(account.freed.plus(window));
-        let outstanding = account.outstanding();
+        let shared = account.outstanding().minus(messages(account.extra));
         if let Some(lease) = &mut account.lease {
-            lease.set(outstanding);
+            lease.set(shared);
         }
         if !std::mem::replace(&mut account.is_due, true) {
             self.due.push(id);
         }
+        true
+    }
+
+    /// Lets the next grant be larger if nothing has to wait.
+    fn grow(&mut self, id: AccountId) {
+        let (spare, max_window) = (self.spare, self.max_window);
+        let account = self.account(id);
+        let Some(lease) = account.lease.as_ref().filter(|_| account.waiting.messages == 0) else {
+            return;
+        };
+        let (share, had) = (lease.share().messages, account.extra);
+        let most = (max_window / lease.senders()).saturating_sub(share);
+        account.extra = (share + 2 * had).min(most).min(had + spare);
+        self.spare = had + spare - account.extra;
+    }
+
+    /// Lets the next grant be what the share of the budget allows.
+    fn fall_back(&mut self, id: AccountId) {
+        let account = self.account(id);
+        account.window = None;
+        let extra = std::mem::take(&mut account.extra);
+        self.spare += extra;
     }
 
     fn account(&mut self, id: AccountId) -> &mut Account {
@@ -213,6 +257,10 @@ pub(crate) fn window(settings: &InboundSettings) -> Amount {
     Amount { messages, bytes }
 }
 
+fn messages(messages: u64) -> Amount {
+    Amount { messages, bytes: 0 }
+}
+
 /// What a message in a backlog is held to cost beside its payload, in bytes.
 const WAITING_COST: u64 = 128;
 
@@ -237,8 +285,10 @@ mod tests {
         InboundSettings { mailbox_capacity: capacity, ..InboundSettings::default() }
     }
 
-    /// Both halves, the links between them, and one slow mailbox behind two accounts.
+    /// Both halves, the links between them, and one mailbox behind two accounts.
     struct World {
+        /// The mailbox takes what comes while nothing waits.
+        is_fast: bool,
         credit: Credit,
         receiving: Receiving,
         budget: Arc<Budget>,
@@ -257,15 +307,16 @@ mod tests {
         Take(usize),
         Grant,
         Break,
+        Pace(bool),
     }
 
     impl World {
-        fn new(capacity: usize) -> Self {
-            let settings = settings(capacity);
+        fn new(settings: &InboundSettings) -> Self {
             Self {
+                is_fast: false,
                 credit: Credit::default(),
-                budget: Budget::new(window(&settings)),
-                receiving: Receiving::new(&settings),
+                budget: Budget::new(window(settings)),
+                receiving: Receiving::new(settings),
                 lane: VecDeque::new(),
                 link: VecDeque::new(),
                 backlog: VecDeque::new(),
@@ -294,16 +345,21 @@ mod tests {
                     }
                 }
                 Step::Break => self.break_link(),
+                Step::Pace(is_fast) => self.is_fast = is_fast,
             }
         }
 
-        /// Reads one tell, which finds the mailbox full.
+        /// Reads one tell, which the mailbox takes if it is fast.
         fn read(&mut self) {
             let Some((account, bytes)) = self.link.pop_front() else { return };
-            let ticket = self.receiving.wait(id(account), bytes);
-            self.backlog.push_back(ticket.expect("an honest sender is never refused"));
-            let nothing = Amount::default();
-            self.receiving.free(id(account), nothing, Some(&self.budget));
+            let mut ended = Amount::default();
+            if self.is_fast && self.backlog.is_empty() {
+                ended = Amount::one(bytes);
+            } else {
+                let ticket = self.receiving.wait(id(account), bytes);
+                self.backlog.push_back(ticket.expect("an honest sender is never refused"));
+            }
+            self.receiving.free(id(account), ended, Some(&self.budget));
         }
 
         fn break_link(&mut self) {
@@ -333,18 +389,24 @@ mod tests {
             6 => (0..200_usize).prop_map(Step::Take),
             6 => any::<bool>().prop_map(|_| Step::Grant),
             1 => any::<bool>().prop_map(|_| Step::Break),
+            2 => any::<bool>().prop_map(Step::Pace),
         ];
         collection::vec(step, 0..2000)
     }
 
     proptest! {
         #[test]
-        fn no_credit_is_lost_or_made_up_whatever_happens(steps in steps(), capacity in 1..300_usize) {
-            let mut world = World::new(capacity);
+        fn no_credit_is_lost_or_made_up_whatever_happens(
+            steps in steps(), capacity in 1..300_usize, max_window in 0..2000_usize,
+        ) {
+            let mut world = World::new(&InboundSettings { max_window, ..settings(capacity) });
             for step in &steps {
                 world.step(step);
-                let most = capacity as u64 + 2 * INITIAL.messages;
+                let most = (capacity + max_window) as u64 + 2 * INITIAL.messages;
                 prop_assert!(world.backlog.len() as u64 <= most, "{} wait", world.backlog.len());
+                let Receiving { accounts, spare, .. } = &world.receiving;
+                let extra = accounts.iter().map(|account| account.extra).sum::<u64>();
+                prop_assert!(spare + extra == max_window as u64);
             }
             world.come_to_rest();
             for account in [A, B] {
@@ -364,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_target_in_use_gets_a_larger_window_and_word_of_it_each_half() {
-        let mut receiving = Receiving::new(&settings(1000));
+        let mut receiving = Receiving::new(&InboundSettings { max_window: 0, ..settings(1000) });
         let budget = Budget::new(window(&settings(1000)));
         receiving.free(id(7), Amount::one(1), Some(&budget));
         let grant = receiving.take_due()[0];
@@ -375,6 +437,65 @@ mod tests {
             words += receiving.take_due().len();
         }
         assert_eq!(words, 10_000 / (1256 / 2));
+    }
+
+    /// Frees messages until there is another grant; gives what may be on its way by it.
+    fn next_window(receiving: &mut Receiving, number: u16, budget: &Arc<Budget>) -> u64 {
+        loop {
+            receiving.free(id(number), Amount::one(1), Some(budget));
+            if let [Grant { granted, .. }] = receiving.take_due()[..] {
+                let freed = receiving.account(id(number)).freed;
+                return granted.minus(freed).messages - INITIAL.messages;
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_doubles_until_something_has_to_wait() {
+        let settings = InboundSettings { max_window: 5000, ..settings(1000) };
+        let mut receiving = Receiving::new(&settings);
+        let budget = Budget::new(window(&settings));
+        for expected in [1000, 2000, 4000, 5000, 5000] {
+            assert_eq!(next_window(&mut receiving, 0, &budget), expected);
+        }
+        let ticket = receiving.wait(id(0), 1).unwrap();
+        assert_eq!(next_window(&mut receiving, 0, &budget), 1000);
+        assert_eq!(next_window(&mut receiving, 0, &budget), 1000, "it waits still");
+        receiving.leave(&ticket);
+        assert_eq!(next_window(&mut receiving, 0, &budget), 1000);
+        assert_eq!(next_window(&mut receiving, 0, &budget), 2000);
+    }
+
+    #[test]
+    fn windows_share_what_they_may_have_beyond_their_budgets() {
+        let settings = InboundSettings { max_window: 5000, ..settings(1000) };
+        let mut receiving = Receiving::new(&settings);
+        let budgets = [(); 2].map(|()| Budget::new(window(&settings)));
+        for expected in [1000, 2000, 4000] {
+            assert_eq!(next_window(&mut receiving, 0, &budgets[0]), expected);
+        }
+        // 1000 are left of 5000, when the first has got what its next grant will bring.
+        for expected in [1000, 2000, 2000] {
+            assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+        receiving.restart();
+        for expected in [1000, 2000, 4000] {
+            assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+    }
+
+    #[test]
+    fn senders_to_one_target_share_its_window() {
+        let settings = InboundSettings { max_window: 8000, ..settings(1000) };
+        let mut peers = [(); 2].map(|()| Receiving::new(&settings));
+        let budget = Budget::new(window(&settings));
+        let [one, other] = &mut peers;
+        assert_eq!(next_window(one, 0, &budget), 1000);
+        assert_eq!(next_window(other, 0, &budget), 0, "the first has it all");
+        let windows: Vec<_> = (0..8)
+            .map(|_| (next_window(one, 0, &budget), next_window(other, 0, &budget)))
+            .collect();
+        assert_eq!(windows.last(), Some(&(4000, 4000)), "{windows:?}");
     }
 
     #[test]
