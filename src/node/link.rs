@@ -404,8 +404,8 @@ pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
 /// Bytes that a link dispatches without having waited for more before it lets other tasks run, the actors among them,
-/// which have to keep up with it: about 300 small tells, and at most the 600 of one read more.
-const READ_TURN: usize = 32 * 1024;
+/// which have to keep up with it: about 600 small tells, and at most the 600 of one read more.
+const READ_TURN: usize = 64 * 1024;
 /// Bytes that a link writes without having waited before it lets other tasks run.
 const WRITE_TURN: usize = 128 * 1024;
 /// Bytes that make a write worth its cost, whatever others might add.

@@ -21,7 +21,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     /// Messages of a turn.
-    const MOST: u32 = 1024;
+    const MOST: u32 = 4096;
     /// What a turn may take if each message takes long.
     const LONGEST: Duration = Duration::from_micros(200);
     /// Messages between two looks at the clock at most: it is looked at after 1, 2, 4 and so on, so that a turn of slow
@@ -61,7 +61,7 @@ mod tests {
 
     /// Counts the messages that are left of a turn.
     fn length(mut turn: Turn) -> Option<u32> {
-        (1..=2000).find(|_| turn.is_over())
+        (1..=5000).find(|_| turn.is_over())
     }
 
     #[tokio::test]
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_ends_with_many_messages_or_after_a_while() {
-        assert_eq!(length(Turn::new(now())), Some(1024));
+        assert_eq!(length(Turn::new(now())), Some(4096));
         assert_eq!(length(Turn::new(now() - Duration::from_micros(201))), Some(1));
         let mut turn = Turn::new(now());
         assert!((0..300).all(|_| !turn.is_over()));
