@@ -155,6 +155,7 @@ impl Context {
         let relay: Completion = Box::new(move |answer| match answer {
             Answer::Reply { wire_name, payload } => asker.relay(wire_name, payload),
             Answer::Failed(reason) => asker.fail(reason),
+            Answer::Late => asker.fail(Reason::NoReply),
         });
         to.ask_relayed(Some(&sender), message, wait, relay)
     }

@@ -1,12 +1,28 @@
 //! Waits for replies: the asks to one peer that have none yet.
+//!
+//! A timer of its own would cost an ask as much as all else in this file, and hardly any ever comes due. So one task
+//! looks after the deadlines of all asks to a peer, from the first ask until none is left:
+//!
+//! ```text
+//! open(1 s)  open(60 s)       open(60 s)      open(2 s)
+//!    |          |                |               |            deadlines, those of answered asks among them
+//!    ├─ look ───┼────────▶ 1 s   |               |
+//!               ├─ look ─────────┼──── 60 s ─────┤ sooner
+//!                                                ├─ look ──▶ 2 s
+//! ```
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use crate::event::Reason;
 use crate::node::books::{Passed, Position};
+use crate::node::link::now;
 
 /// Ends one ask: called once, with the reply's bytes or with the reason why there is none.
 pub(crate) type Completion = Box<dyn FnOnce(Answer<'_>) + Send>;
@@ -18,6 +34,8 @@ pub(crate) enum Answer<'a> {
     Reply { wire_name: &'a str, payload: &'a [u8] },
     /// There will be none.
     Failed(Reason),
+    /// The deadline is over.
+    Late,
 }
 
 /// Holds the asks to one peer that wait, bounded.
@@ -25,12 +43,26 @@ pub(crate) enum Answer<'a> {
 pub(crate) struct Asks {
     inner: Mutex<Inner>,
     limit: usize,
+    /// There is a deadline before the next look.
+    sooner: Arc<Notify>,
+}
+
+/// An ask that was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) correlation: u64,
+    /// Nobody looks after the deadlines yet: run [`watch`], whatever becomes of the node.
+    pub(crate) is_unwatched: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: HashMap<u64, Waiting, BuildHasherDefault<Scatter>>,
     last: u64,
+    /// What waits and, for a while, what does no more.
+    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// When somebody looks at the deadlines next.
+    next_look: Option<Instant>,
     /// Asks among these frames have ended, and why: the last two times. What was written when a link ended may be
     /// followed at once by what never was, whose reason is another.
     ended: [Option<(Passed, Reason)>; 2],
@@ -47,11 +79,11 @@ impl Asks {
     /// node is not taken for the answer to an ask of this one.
     pub(crate) fn new(limit: usize, first: u64) -> Self {
         let inner = Inner { last: first, ..Inner::default() };
-        Self { inner: Mutex::new(inner), limit }
+        Self { inner: Mutex::new(inner), limit, sooner: Arc::default() }
     }
 
-    /// Adds an ask and gives its correlation; `None` if too many wait.
-    pub(crate) fn open(&self, completion: Completion) -> Option<u64> {
+    /// Adds an ask that waits until `until`; `None` if too many wait.
+    pub(crate) fn open(&self, completion: Completion, until: Instant) -> Option<Opened> {
         let mut inner = self.lock();
         if inner.waiting.len() >= self.limit {
             return None;
@@ -59,7 +91,46 @@ impl Asks {
         inner.last = inner.last.wrapping_add(1);
         let correlation = inner.last;
         inner.waiting.insert(correlation, Waiting { completion, position: None });
-        Some(correlation)
+        inner.add_deadline(until, correlation);
+        let is_sooner = inner.next_look.is_none_or(|next| until < next);
+        if !is_sooner {
+            return Some(Opened { correlation, is_unwatched: false });
+        }
+        let is_unwatched = inner.next_look.replace(until).is_none();
+        drop(inner);
+        if !is_unwatched {
+            self.sooner.notify_one();
+        }
+        Some(Opened { correlation, is_unwatched })
+    }
+
+    /// Ends the asks whose deadline is over, and gives the next one; none if nothing waits, and nobody is to look.
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let mut late = Vec::new();
+        let mut inner = self.lock();
+        while let Some(Reverse((until, correlation))) = inner.deadlines.peek().copied() {
+            if until > now && inner.waiting.contains_key(&correlation) {
+                break;
+            }
+            inner.deadlines.pop();
+            late.extend(inner.waiting.remove(&correlation));
+        }
+        inner.next_look = inner.deadlines.peek().map(|Reverse((until, _))| *until);
+        let next = inner.next_look;
+        drop(inner);
+        late.into_iter().for_each(|waiting| (waiting.completion)(Answer::Late));
+        next
+    }
+
+    /// Ends every ask that waits.
+    fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.next_look = None;
+        inner.deadlines.clear();
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        let failed = Answer::Failed(Reason::NodeStopped);
+        waiting.into_values().for_each(|waiting| (waiting.completion)(failed));
     }
 
     /// Notes where among the frames to the peer the ask went; ends it if they have ended meanwhile.
@@ -130,6 +201,47 @@ impl Asks {
     }
 }
 
+impl Inner {
+    /// Adds a deadline, and forgets those of asks that have ended when they are the most.
+    fn add_deadline(&mut self, until: Instant, correlation: u64) {
+        self.deadlines.push(Reverse((until, correlation)));
+        if self.deadlines.len() > 2 * self.waiting.len() + SLACK {
+            let waiting = &self.waiting;
+            self.deadlines.retain(|Reverse((_, correlation))| waiting.contains_key(correlation));
+        }
+    }
+}
+
+/// Looks after the deadlines of asks as long as some wait.
+pub(crate) async fn watch(asks: Weak<Asks>) {
+    let Some(sooner) = asks.upgrade().map(|asks| Arc::clone(&asks.sooner)) else { return };
+    let mut watch = Watch { asks, is_over: false };
+    while let Some(next) = watch.asks.upgrade().and_then(|asks| asks.look(now())) {
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = sooner.notified() => {}
+        }
+    }
+    watch.is_over = true;
+}
+
+/// Ends what waits if its task ends early, as with its runtime: nobody would.
+struct Watch {
+    asks: Weak<Asks>,
+    is_over: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(asks) = self.asks.upgrade().filter(|_| !self.is_over) {
+            asks.abandon();
+        }
+    }
+}
+
+/// Deadlines of ended asks that are kept in any case.
+const SLACK: usize = 64;
+
 /// Hashes a correlation, which this node counts up itself: nobody can choose numbers that collide.
 #[derive(Debug, Default)]
 struct Scatter(u64);
@@ -158,7 +270,18 @@ impl fmt::Debug for Waiting {
 mod tests {
     use std::sync::{Arc, mpsc};
 
+    use std::time::Duration;
+
     use super::*;
+
+    const WAIT: Duration = Duration::from_secs(9);
+
+    impl Asks {
+        /// Adds an ask that nobody watches; gives its correlation.
+        fn open_unwatched(&self, completion: Completion) -> u64 {
+            self.open(completion, now() + WAIT).unwrap().correlation
+        }
+    }
 
     #[test]
     fn only_asks_that_were_written_fail_with_their_link() {
@@ -166,11 +289,10 @@ mod tests {
         let (tx, rx) = mpsc::channel();
         let open = |name: &'static str| {
             let tx = tx.clone();
-            asks.open(Box::new(move |answer| match answer {
+            asks.open_unwatched(Box::new(move |answer| match answer {
                 Answer::Failed(reason) => tx.send((name, Some(reason))).unwrap(),
-                Answer::Reply { .. } => tx.send((name, None)).unwrap(),
+                Answer::Reply { .. } | Answer::Late => tx.send((name, None)).unwrap(),
             }))
-            .unwrap()
         };
         let (written, waiting, large) = (open("written"), open("waiting"), open("large"));
         asks.sent(written, Position::Ordinary(1));
@@ -190,14 +312,14 @@ mod tests {
     fn an_ask_whose_frame_ended_before_its_place_was_noted_fails_too() {
         let asks = Asks::new(8, 0);
         let (tx, rx) = mpsc::channel();
-        let late = asks.open(Box::new(move |answer| match answer {
+        let late = asks.open_unwatched(Box::new(move |answer| match answer {
             Answer::Failed(reason) => tx.send(reason).unwrap(),
-            Answer::Reply { .. } => {}
+            Answer::Reply { .. } | Answer::Late => {}
         }));
         asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
         asks.fail_passed(Passed { ordinary: 2, bulk: 0 }, Reason::NodeStopped);
         assert_eq!(asks.len(), 1);
-        asks.sent(late.unwrap(), Position::Ordinary(1));
+        asks.sent(late, Position::Ordinary(1));
         assert_eq!(rx.try_recv(), Ok(Reason::LinkLost));
         assert_eq!(asks.len(), 0);
     }
@@ -207,9 +329,68 @@ mod tests {
         let asks = Asks::new(1, 0);
         let held = Arc::new(());
         let inside = Arc::clone(&held);
-        let correlation = asks.open(Box::new(move |_| drop(inside))).unwrap();
-        assert!(asks.open(Box::new(|_| {})).is_none());
+        let correlation = asks.open_unwatched(Box::new(move |_| drop(inside)));
+        assert!(asks.open(Box::new(|_| {}), now()).is_none());
         asks.forget(correlation);
         assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    /// Opens an ask; gives what to read its end from and whether a watch is to be started.
+    fn open(asks: &Asks, wait: Duration) -> (mpsc::Receiver<Option<Reason>>, Opened) {
+        let (tx, rx) = mpsc::channel();
+        let completion = Box::new(move |answer: Answer<'_>| {
+            let failed = if let Answer::Failed(reason) = answer { Some(reason) } else { None };
+            tx.send(failed).unwrap();
+        });
+        (rx, asks.open(completion, now() + wait).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_watch_ends_each_ask_at_its_deadline() {
+        let asks = Arc::new(Asks::new(8, 0));
+        let (long, opened) = open(&asks, 10 * WAIT);
+        assert!(opened.is_unwatched);
+        let watching = tokio::spawn(watch(Arc::downgrade(&asks)));
+        tokio::task::yield_now().await;
+        let (short, opened) = open(&asks, WAIT);
+        assert!(!opened.is_unwatched);
+        let (answered, opened) = open(&asks, WAIT);
+        asks.complete(opened.correlation, Answer::Failed(Reason::NoReply));
+        assert_eq!(answered.try_recv(), Ok(Some(Reason::NoReply)));
+        tokio::time::sleep(WAIT - Duration::from_millis(1)).await;
+        assert!(short.try_recv().is_err());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(short.try_recv(), Ok(None));
+        assert!(long.try_recv().is_err() && !watching.is_finished());
+        tokio::time::sleep(9 * WAIT).await;
+        assert_eq!(long.try_recv(), Ok(None));
+        watching.await.unwrap();
+        assert!(open(&asks, WAIT).1.is_unwatched, "the watch is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_end_with_a_watch_that_ends_early() {
+        let asks = Arc::new(Asks::new(8, 0));
+        let (waiting, _) = open(&asks, WAIT);
+        let watching = tokio::spawn(watch(Arc::downgrade(&asks)));
+        tokio::task::yield_now().await;
+        watching.abort();
+        watching.await.unwrap_err();
+        assert_eq!(waiting.try_recv(), Ok(Some(Reason::NodeStopped)));
+        assert!(open(&asks, WAIT).1.is_unwatched);
+    }
+
+    #[test]
+    fn deadlines_of_ended_asks_are_forgotten() {
+        let asks = Asks::new(8, 0);
+        let (_rx, first) = open(&asks, WAIT);
+        for _ in 0..10_000 {
+            let (_rx, opened) = open(&asks, 2 * WAIT);
+            asks.forget(opened.correlation);
+            assert!(asks.lock().deadlines.len() <= 2 * 2 + SLACK);
+        }
+        asks.forget(first.correlation);
+        assert_eq!(asks.look(now()), None);
+        assert!(asks.lock().deadlines.is_empty());
     }
 }

@@ -26,7 +26,7 @@ use crate::settings::Settings;
 pub(crate) struct Peer {
     pub(crate) address: Address,
     pub(crate) outbox: Outbox,
-    pub(crate) asks: Asks,
+    pub(crate) asks: Arc<Asks>,
     pub(crate) negotiation: Negotiation,
     /// Reaches the association's driver; none for this node itself.
     pub(crate) inputs: Option<mpsc::Sender<Input>>,
@@ -84,7 +84,7 @@ impl Peer {
             address,
             negotiation,
             outbox: Outbox::new(settings.outbox.clone()),
-            asks: Asks::new(settings.outbox.max_asks, random_bits),
+            asks: Arc::new(Asks::new(settings.outbox.max_asks, random_bits)),
             inputs,
             gate: Mutex::default(),
             refusals: Mutex::default(),

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use crate::codec::{CodecError, DecodeError, RemoteMessage};
 use crate::event::Reason;
-use crate::node::ask::{Answer, Completion};
+use crate::node::ask::{Answer, Completion, watch};
 use crate::node::core::Core;
+use crate::node::link::now;
 use crate::node::negotiation::Chosen;
 use crate::node::outbox::{AskHeader, Outgoing, Refused, WireName};
 use crate::node::pace;
@@ -178,7 +179,8 @@ impl RemoteRef {
         }
     }
 
-    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply.
+    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply. A large reply
+    /// that has come in time is decoded beside the link, and may end later.
     ///
     /// Cancel safe: a caller that gives up leaves nothing behind, but the ask may be processed.
     ///
@@ -189,11 +191,12 @@ impl RemoteRef {
         M: RemoteMessage,
         R: RemoteMessage,
     {
-        let (tx, rx) = oneshot::channel();
+        let (tx, mut rx) = oneshot::channel();
         let core = Arc::downgrade(&self.core);
         let completion: Completion = Box::new(move |answer| {
             let result = match answer {
                 Answer::Failed(reason) => Err(AskError::Failed(reason)),
+                Answer::Late => Err(AskError::Timeout(wait)),
                 Answer::Reply { wire_name, payload } => match core.upgrade() {
                     Some(core) => core.registry.decode(wire_name, payload).map_err(AskError::Reply),
                     None => Err(AskError::Failed(Reason::NodeStopped)),
@@ -202,31 +205,24 @@ impl RemoteRef {
             // The caller may have given up in this moment.
             drop(tx.send(result));
         });
-        let waiting = async {
-            let open = self.offer_ask(message, wait, completion).await?;
-            let answer = rx.await.unwrap_or(Err(AskError::Failed(Reason::NodeStopped)));
-            // Answered, so nothing is left to be forgotten.
-            std::mem::forget(open);
-            answer
-        };
-        tokio::time::timeout(wait, waiting).await.unwrap_or(Err(AskError::Timeout(wait)))
-    }
-
-    /// Opens an ask and sends it, waiting for room.
-    async fn offer_ask<M: RemoteMessage>(
-        &self,
-        message: &M,
-        wait: Duration,
-        completion: Completion,
-    ) -> Result<OpenAsk<'_>, AskError> {
-        let open = self.open_ask(completion)?;
+        let open = self.open_ask(completion, wait)?;
         let (ask, mut unsent) = (Some(open.header(wait)), None);
         let offered = match self.offer_first(message, ask, &mut unsent) {
-            Err(Unsent::Full) => Box::pin(self.offer_again(message, ask, unsent)).await,
+            Err(Unsent::Full) => {
+                let offered = Box::pin(self.offer_again(message, ask, unsent));
+                // Biased: what is late is not sent any more.
+                tokio::select! { biased;
+                    ended = &mut rx => return ended.unwrap_or_else(nobody),
+                    offered = offered => offered,
+                }
+            }
             other => other,
         };
         offered.map_err(TellError::from)?;
-        Ok(open)
+        let answer = rx.await.unwrap_or_else(nobody);
+        // Answered, so nothing is left to be forgotten.
+        std::mem::forget(open);
+        answer
     }
 
     /// Opens an ask, sends it without waiting, and leaves it open.
@@ -237,20 +233,9 @@ impl RemoteRef {
         wait: Duration,
         completion: Completion,
     ) -> Result<(), AskError> {
-        let (done, is_done) = oneshot::channel::<()>();
-        let open = self.open_ask(Box::new(move |answer| {
-            completion(answer);
-            drop(done);
-        }))?;
+        let open = self.open_ask(completion, wait)?;
         self.offer(sender, message, Some(open.header(wait))).map_err(TellError::from)?;
-        let (peer, correlation) = (Arc::clone(&self.peer), open.correlation);
         std::mem::forget(open);
-        self.core.spawn(async move {
-            // Ends with the ask, or ends it.
-            if tokio::time::timeout(wait, is_done).await.is_err() {
-                peer.asks.complete(correlation, Answer::Failed(Reason::NoReply));
-            }
-        });
         Ok(())
     }
 
@@ -262,10 +247,14 @@ impl RemoteRef {
         Ok(self.offer(sender, message, None)?)
     }
 
-    fn open_ask(&self, completion: Completion) -> Result<OpenAsk<'_>, AskError> {
-        let limit = self.core.settings.outbox.max_asks;
-        let correlation = self.peer.asks.open(completion).ok_or(AskError::TooManyAsks { limit })?;
-        Ok(OpenAsk { peer: &self.peer, correlation })
+    fn open_ask(&self, completion: Completion, wait: Duration) -> Result<OpenAsk<'_>, AskError> {
+        let (limit, asks) = (self.core.settings.outbox.max_asks, &self.peer.asks);
+        let until = now() + wait.min(LONGEST_WAIT);
+        let opened = asks.open(completion, until).ok_or(AskError::TooManyAsks { limit })?;
+        if opened.is_unwatched {
+            self.core.spawn_detached(watch(Arc::downgrade(asks)));
+        }
+        Ok(OpenAsk { peer: &self.peer, correlation: opened.correlation })
     }
 
     /// Offers a message once, which may find no room: then it comes back encoded in `unsent`. Waiting is prepared only
@@ -361,6 +350,11 @@ impl RemoteRef {
         }
         Ok(())
     }
+}
+
+/// Ends an ask that nobody is left to end.
+fn nobody<R>(_: oneshot::error::RecvError) -> Result<R, AskError> {
+    Err(AskError::Failed(Reason::NodeStopped))
 }
 
 /// A message that found no room, encoded.
@@ -481,6 +475,8 @@ thread_local! {
 const MAX_FRAMED: usize = u32::MAX as usize;
 /// What a thread keeps of its encoding buffer.
 const SCRATCH_KEPT: usize = 256 * 1024;
+/// A wait for as good as ever, a century, that can be added to any time.
+const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Clone for RemoteRef {
     fn clone(&self) -> Self {
