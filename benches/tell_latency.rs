@@ -1,6 +1,7 @@
 //! Measures how long an ask takes, beside a bare echo over the same kind of socket.
 //!
-//! `cargo bench --bench tell_latency [-- ASKS]`
+//! `cargo bench --bench tell_latency [-- ASKS] [-- WHAT]`, where `bare`, `tasks` or `node` alone is what a profiler wants
+//! to see.
 //!
 //! Two processes, loopback TCP, 100 bytes each way, default settings. First one ask after the other with both
 //! processes on one core, where no wake-up of an idle core hides the difference; then 64 at a time on all cores.
@@ -84,7 +85,10 @@ async fn compare(arguments: &Arguments) -> Result<(), Failure> {
     let mut bare = TcpStream::connect(&bare).await.map(Bare)?;
     bare.0.set_nodelay(true)?;
     let tasks = Tasks::connect(&tasks).await?;
-    let mut figures = [("bare", Vec::new()), ("tasks", Vec::new()), ("node", Vec::new())];
+    let mut figures = vec![("bare", Vec::new()), ("tasks", Vec::new()), ("node", Vec::new())];
+    if figures.iter().any(|(what, _)| arguments.is(what)) {
+        figures.retain(|(what, _)| arguments.is(what));
+    }
     for round in 0..=ROUNDS {
         for (what, runs) in &mut figures {
             let run = match (*what, window) {
