@@ -11,7 +11,9 @@
 //!
 //! A window that is right for a slow actor holds a fast one's sender back: word of what was freed is under way for
 //! longer than the rest of the window takes. So a window doubles with each grant, in messages, as long as nothing of its
-//! account has to wait, and falls back to the account's share of the budget when something has to:
+//! account has to wait, and falls back to the account's share of the budget when something has to. What windows have beyond
+//! their shares comes from one sum for the peer; an account keeps its part until that is used up and granted no more, so
+//! one that falls silent keeps it:
 //!
 //! ```text
 //!  share ── grant ──▶ 2 x share ── grant ──▶ 4 x share ── grant ──▶ .. at most `max_window` by the number of senders
@@ -51,8 +53,10 @@ struct Account {
     granted: Amount,
     /// The window by which the last grant was made; none before the first, and after something had to wait.
     window: Option<Amount>,
-    /// Messages of the window beyond the share.
+    /// Messages of the next grant's window beyond the share.
     extra: u64,
+    /// Messages beyond the share that count as granted: what the last grant had, or the next one is to have.
+    reserved: u64,
     lease: Option<Lease>,
     is_due: bool,
 }
@@ -101,8 +105,8 @@ impl Receiving {
             return None;
         }
         account.waiting = account.waiting.plus(Amount::one(bytes));
+        account.fall_back();
         self.held = held;
-        self.fall_back(id);
         Some(Ticket { id, epoch, bytes })
     }
 
@@ -186,9 +190,13 @@ impl Receiving {
         if let Some(lease) = &mut account.lease {
             lease.set(shared);
         }
+        // What was granted before is used up by now.
+        let returned = account.reserved - account.extra;
+        account.reserved = account.extra;
         if !std::mem::replace(&mut account.is_due, true) {
             self.due.push(id);
         }
+        self.spare += returned;
         true
     }
 
@@ -199,18 +207,11 @@ impl Receiving {
         let Some(lease) = account.lease.as_ref().filter(|_| account.waiting.messages == 0) else {
             return;
         };
-        let (share, had) = (lease.share().messages, account.extra);
-        let most = (max_window / lease.senders()).saturating_sub(share);
-        account.extra = (share + 2 * had).min(most).min(had + spare);
-        self.spare = had + spare - account.extra;
-    }
-
-    /// Lets the next grant be what the share of the budget allows.
-    fn fall_back(&mut self, id: AccountId) {
-        let account = self.account(id);
-        account.window = None;
-        let extra = std::mem::take(&mut account.extra);
-        self.spare += extra;
+        let (share, reserved) = (lease.share().messages, account.reserved);
+        let most = (max_window / lease.senders()).saturating_sub(share).min(reserved + spare);
+        account.extra = account.extra.saturating_mul(2).saturating_add(share).min(most);
+        account.reserved = reserved.max(account.extra);
+        self.spare = spare - (account.reserved - reserved);
     }
 
     fn account(&mut self, id: AccountId) -> &mut Account {
@@ -229,6 +230,12 @@ impl Account {
         more.messages >= (window.messages / 2).max(1) || more.bytes >= (window.bytes / 2).max(1)
     }
 
+    /// Lets the next grant be what the share of the budget allows.
+    fn fall_back(&mut self) {
+        self.window = None;
+        self.extra = 0;
+    }
+
     /// Gives what may be on its way beyond the initial window.
     fn outstanding(&self) -> Amount {
         self.granted.minus(self.freed).minus(INITIAL)
@@ -241,7 +248,9 @@ impl Account {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !is_leased {
-            self.lease = budget.map(|budget| Lease::new(budget, self.outstanding()));
+            self.fall_back();
+            let leased = self.outstanding().minus(messages(self.reserved));
+            self.lease = budget.map(|budget| Lease::new(budget, leased));
         }
     }
 
@@ -405,8 +414,13 @@ mod tests {
                 let most = (capacity + max_window) as u64 + 2 * INITIAL.messages;
                 prop_assert!(world.backlog.len() as u64 <= most, "{} wait", world.backlog.len());
                 let Receiving { accounts, spare, .. } = &world.receiving;
-                let extra = accounts.iter().map(|account| account.extra).sum::<u64>();
-                prop_assert!(spare + extra == max_window as u64);
+                let reserved = accounts.iter().map(|account| account.reserved).sum::<u64>();
+                prop_assert!(spare + reserved == max_window as u64);
+                // Whatever was granted can come at once.
+                for account in accounts {
+                    let beyond = account.outstanding().messages.saturating_sub(capacity as u64);
+                    prop_assert!(beyond <= account.reserved);
+                }
             }
             world.come_to_rest();
             for account in [A, B] {
@@ -481,6 +495,38 @@ mod tests {
         receiving.restart();
         for expected in [1000, 2000, 4000] {
             assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_granted_beyond_a_share_is_nobody_else_s_until_it_is_used_up() {
+        let settings = InboundSettings { max_window: 5000, ..settings(1000) };
+        let mut receiving = Receiving::new(&settings);
+        let budgets = [(); 2].map(|()| Budget::new(window(&settings)));
+        for expected in [1000, 2000, 4000, 5000] {
+            assert_eq!(next_window(&mut receiving, 0, &budgets[0]), expected);
+        }
+        let ticket = receiving.wait(id(0), 1).unwrap();
+        for expected in [1000, 2000, 2000] {
+            assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+        assert_eq!(next_window(&mut receiving, 0, &budgets[0]), 1000);
+        receiving.leave(&ticket);
+        for expected in [2000, 4000, 5000] {
+            assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+    }
+
+    #[test]
+    fn another_registration_of_a_target_starts_with_its_own_share() {
+        let settings = InboundSettings { max_window: 5000, ..settings(1000) };
+        let mut receiving = Receiving::new(&settings);
+        let budgets = [(); 2].map(|()| Budget::new(window(&settings)));
+        for expected in [1000, 2000, 4000] {
+            assert_eq!(next_window(&mut receiving, 0, &budgets[0]), expected);
+        }
+        for expected in [1000, 2000] {
+            assert_eq!(next_window(&mut receiving, 0, &budgets[1]), expected);
         }
     }
 
