@@ -14,6 +14,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
+use std::future::Future;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -165,15 +166,15 @@ impl Asks {
     /// Ends an ask and gives its place among the frames to the peer; an unknown correlation is one whose caller
     /// has given up.
     pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<Position> {
-        let (completion, position) = self.take(correlation)?;
+        let Waiting { completion, position } = self.lock().waiting.remove(&correlation)?;
         completion(answer);
         position
     }
 
-    /// Takes an ask out for whoever ends it, with its place among the frames to the peer.
-    pub(crate) fn take(&self, correlation: u64) -> Option<(Completion, Option<Position>)> {
-        let Waiting { completion, position } = self.lock().waiting.remove(&correlation)?;
-        Some((completion, position))
+    /// Notes that the reply to an ask has come and is yet to be decoded: its link may end meanwhile. Gives its place
+    /// among the frames to the peer.
+    pub(crate) fn reached(&self, correlation: u64) -> Option<Position> {
+        self.lock().waiting.get_mut(&correlation)?.position.take()
     }
 
     /// Ends every ask whose frame is among those that have passed.
@@ -201,6 +202,13 @@ impl Asks {
     }
 }
 
+impl Drop for Asks {
+    fn drop(&mut self) {
+        // Whoever looks after the deadlines ends.
+        self.sooner.notify_one();
+    }
+}
+
 impl Inner {
     /// Adds a deadline, and forgets those of asks that have ended when they are the most.
     fn add_deadline(&mut self, until: Instant, correlation: u64) {
@@ -212,23 +220,32 @@ impl Inner {
     }
 }
 
-/// Looks after the deadlines of asks as long as some wait.
-pub(crate) async fn watch(asks: Weak<Asks>) {
-    let Some(sooner) = asks.upgrade().map(|asks| Arc::clone(&asks.sooner)) else { return };
-    let mut watch = Watch { asks, is_over: false };
-    while let Some(next) = watch.asks.upgrade().and_then(|asks| asks.look(now())) {
-        tokio::select! {
-            () = tokio::time::sleep_until(next.into()) => {}
-            () = sooner.notified() => {}
+/// Looks after the deadlines of asks as long as some wait. Whoever drops it early, even before it has begun, ends them.
+pub(crate) fn watch(asks: &Arc<Asks>) -> impl Future<Output = ()> + Send + use<> {
+    let sooner = Arc::clone(&asks.sooner);
+    let watch = Watch { asks: Arc::downgrade(asks), is_over: false };
+    async move {
+        while let Some(next) = watch.asks.upgrade().and_then(|asks| asks.look(now())) {
+            // Biased: an earlier deadline makes the other one a matter of later.
+            tokio::select! { biased;
+                () = sooner.notified() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
         }
+        watch.end();
     }
-    watch.is_over = true;
 }
 
-/// Ends what waits if its task ends early, as with its runtime: nobody would.
+/// Ends what waits if the watch ends early, as with its runtime: nobody would.
 struct Watch {
     asks: Weak<Asks>,
     is_over: bool,
+}
+
+impl Watch {
+    fn end(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl Drop for Watch {
@@ -335,12 +352,24 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
     }
 
+    /// How an ask ended.
+    #[derive(Debug, PartialEq, Eq)]
+    enum End {
+        Replied,
+        Failed(Reason),
+        Late,
+    }
+
     /// Opens an ask; gives what to read its end from and whether a watch is to be started.
-    fn open(asks: &Asks, wait: Duration) -> (mpsc::Receiver<Option<Reason>>, Opened) {
+    fn open(asks: &Asks, wait: Duration) -> (mpsc::Receiver<End>, Opened) {
         let (tx, rx) = mpsc::channel();
         let completion = Box::new(move |answer: Answer<'_>| {
-            let failed = if let Answer::Failed(reason) = answer { Some(reason) } else { None };
-            tx.send(failed).unwrap();
+            let end = match answer {
+                Answer::Reply { .. } => End::Replied,
+                Answer::Failed(reason) => End::Failed(reason),
+                Answer::Late => End::Late,
+            };
+            tx.send(end).unwrap();
         });
         (rx, asks.open(completion, now() + wait).unwrap())
     }
@@ -350,20 +379,20 @@ mod tests {
         let asks = Arc::new(Asks::new(8, 0));
         let (long, opened) = open(&asks, 10 * WAIT);
         assert!(opened.is_unwatched);
-        let watching = tokio::spawn(watch(Arc::downgrade(&asks)));
+        let watching = tokio::spawn(watch(&asks));
         tokio::task::yield_now().await;
         let (short, opened) = open(&asks, WAIT);
         assert!(!opened.is_unwatched);
         let (answered, opened) = open(&asks, WAIT);
         asks.complete(opened.correlation, Answer::Failed(Reason::NoReply));
-        assert_eq!(answered.try_recv(), Ok(Some(Reason::NoReply)));
+        assert_eq!(answered.try_recv(), Ok(End::Failed(Reason::NoReply)));
         tokio::time::sleep(WAIT - Duration::from_millis(1)).await;
         assert!(short.try_recv().is_err());
         tokio::time::sleep(Duration::from_millis(2)).await;
-        assert_eq!(short.try_recv(), Ok(None));
+        assert_eq!(short.try_recv(), Ok(End::Late));
         assert!(long.try_recv().is_err() && !watching.is_finished());
         tokio::time::sleep(9 * WAIT).await;
-        assert_eq!(long.try_recv(), Ok(None));
+        assert_eq!(long.try_recv(), Ok(End::Late));
         watching.await.unwrap();
         assert!(open(&asks, WAIT).1.is_unwatched, "the watch is over");
     }
@@ -372,12 +401,38 @@ mod tests {
     async fn asks_end_with_a_watch_that_ends_early() {
         let asks = Arc::new(Asks::new(8, 0));
         let (waiting, _) = open(&asks, WAIT);
-        let watching = tokio::spawn(watch(Arc::downgrade(&asks)));
+        let watching = tokio::spawn(watch(&asks));
         tokio::task::yield_now().await;
         watching.abort();
         watching.await.unwrap_err();
-        assert_eq!(waiting.try_recv(), Ok(Some(Reason::NodeStopped)));
-        assert!(open(&asks, WAIT).1.is_unwatched);
+        assert_eq!(waiting.try_recv(), Ok(End::Failed(Reason::NodeStopped)));
+        let (waiting, opened) = open(&asks, WAIT);
+        assert!(opened.is_unwatched);
+        drop(watch(&asks));
+        assert_eq!(waiting.try_recv(), Ok(End::Failed(Reason::NodeStopped)), "it had not begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_with_what_it_looks_after() {
+        let asks = Arc::new(Asks::new(8, 0));
+        let (_rx, _) = open(&asks, WAIT);
+        let watching = tokio::spawn(watch(&asks));
+        tokio::task::yield_now().await;
+        drop(asks);
+        tokio::task::yield_now().await;
+        assert!(watching.is_finished());
+    }
+
+    #[test]
+    fn an_ask_whose_reply_has_come_no_longer_fails_with_its_link() {
+        let asks = Asks::new(8, 0);
+        let (rx, Opened { correlation, .. }) = open(&asks, WAIT);
+        asks.sent(correlation, Position::Ordinary(1));
+        assert_eq!(asks.reached(correlation), Some(Position::Ordinary(1)));
+        asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
+        assert!(rx.try_recv().is_err());
+        asks.complete(correlation, Answer::Reply { wire_name: "x", payload: &[] });
+        assert_eq!(rx.try_recv(), Ok(End::Replied));
     }
 
     #[test]

@@ -3,10 +3,9 @@
 //! To be scheduled costs a task more than a short piece of work, and where several threads serve the tasks it often
 //! wakes another thread in vain.
 //!
-//! An assistance finds something to do only after the task was woken, so the task's own poll is yet to come and needs
-//! no assistance: whatever an assistance leaves half done, a yield to a scheduler that is not the task's own included,
-//! goes on with that poll. Therefore the task waits for one who assists, for as long as one poll takes, and never the
-//! other way round.
+//! Whatever an assistance leaves half done goes on with the task's own poll: what the work waits for wakes the task,
+//! whoever moved the work on, and so does a yield to a scheduler that is not the task's own. Therefore the task waits for
+//! one who assists, for as long as one poll takes, and never the other way round.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,7 +11,7 @@ use crate::address::{Address, UniqueAddress};
 use crate::association::control::{ControlPdu, MAX_ACCOUNTS_TOLD};
 use crate::association::{AssociationState, LinkId};
 use crate::frame;
-use crate::node::ask::{Answer, Asks, Completion};
+use crate::node::ask::{Answer, Asks};
 use crate::node::books::Position;
 use crate::node::driver::Input;
 use crate::node::ended::Ended;
@@ -241,13 +241,11 @@ impl Peer {
         }
     }
 
-    /// Takes an ask out whose reply has come, for whoever ends it.
-    pub(crate) fn take_ask(&self, correlation: u64) -> Option<Completion> {
-        let (completion, position) = self.asks.take(correlation)?;
-        if let Some(position) = position {
+    /// Notes that the reply to an ask has come, which is yet to be decoded.
+    pub(crate) fn reached(&self, correlation: u64) {
+        if let Some(position) = self.asks.reached(correlation) {
             self.outbox.answered(position);
         }
-        Some(completion)
     }
 
     /// Passes an encoded reply on, under the name it came with.

@@ -179,8 +179,8 @@ impl RemoteRef {
         }
     }
 
-    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply. A large reply
-    /// that has come in time is decoded beside the link, and may end later.
+    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply. It ends in time
+    /// as long as the runtime that the node was started on runs, whatever runtime awaits it.
     ///
     /// Cancel safe: a caller that gives up leaves nothing behind, but the ask may be processed.
     ///
@@ -252,7 +252,7 @@ impl RemoteRef {
         let until = now() + wait.min(LONGEST_WAIT);
         let opened = asks.open(completion, until).ok_or(AskError::TooManyAsks { limit })?;
         if opened.is_unwatched {
-            self.core.spawn_detached(watch(Arc::downgrade(asks)));
+            self.core.spawn_detached(watch(asks));
         }
         Ok(OpenAsk { peer: &self.peer, correlation: opened.correlation })
     }

@@ -94,15 +94,17 @@ impl Dispatcher {
         size > AT_ONCE && Arc::strong_count(&self.replies) <= MAX_REPLIES
     }
 
-    /// Ends an ask elsewhere, because its reply is decoded on the way.
+    /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until then, and its deadline holds.
     fn defer_reply(&self, correlation: u64, wire_name: String, encoded: Encoded) {
-        let Some(completion) = self.peer.take_ask(correlation) else { return };
-        if self.peer.negotiation.mismatch(&wire_name).is_some() {
-            return completion(Answer::Failed(Reason::SchemaMismatch));
+        let peer = Arc::clone(&self.peer);
+        if peer.negotiation.mismatch(&wire_name).is_some() {
+            return peer.answer(correlation, Answer::Failed(Reason::SchemaMismatch));
         }
+        peer.reached(correlation);
         let one_of_few = Arc::clone(&self.replies);
         self.core.decode(Box::new(move || {
-            completion(Answer::Reply { wire_name: &wire_name, payload: encoded.payload() });
+            let payload = encoded.payload();
+            peer.asks.complete(correlation, Answer::Reply { wire_name: &wire_name, payload });
             drop(one_of_few);
         }));
     }
