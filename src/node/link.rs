@@ -1,27 +1,28 @@
-//! Runs the two tasks of a link: one reads and dispatches, one writes.
+//! Runs the two tasks of a link: one reads and dispatches, one writes (`link/writer.rs`).
 //!
-//! The reader never waits for a mailbox. The writer takes what waits quantum by quantum, control first each time, and
-//! sleeps when nothing does; tasks that send much move it on too, on their threads (`assisted.rs`). Either one's end is
-//! told to the driver, which owns the link.
+//! The reader never waits for a mailbox. Either one's end is told to the driver, which owns the link.
 
-use std::future::{Future, poll_fn};
+mod holding;
+mod writer;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use self::holding::Holding;
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
+use crate::frame::FrameFault;
 use crate::node::assisted::Assisted;
 use crate::node::core::Core;
 use crate::node::dispatch::{Dispatcher, Step};
 use crate::node::driver::Input;
-use crate::node::outbox::{Batch, Outbox, Writer};
+use crate::node::outbox::Writer;
 use crate::node::peers::Peer;
 use crate::node::reading::Reading;
 use crate::node::turn::noting_wait;
@@ -64,6 +65,7 @@ struct Shared {
     wake: Arc<Notify>,
     /// The driver wants to know when nothing waits any more.
     is_flushing: AtomicBool,
+    holding: Holding,
 }
 
 /// What the tasks of a link share.
@@ -97,7 +99,7 @@ impl LinkHandle {
             shared: Arc::clone(&shared),
             closing: closing.clone(),
         };
-        let writing = write(context.clone(), writer, has_written).in_current_span();
+        let writing = writer::write(context.clone(), writer, has_written).in_current_span();
         let writer = core.spawn_assisted(writing);
         let reading = Reading::new(reader, decoder, handshake);
         core.spawn_careful(read(context, reading).in_current_span());
@@ -160,7 +162,7 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
     let mut unyielding = 0;
     loop {
         reading.note_activation(&context.core, &context.peer, context.link);
-        match dispatcher.dispatch(&mut reading.decoder) {
+        match dispatch(context, &mut dispatcher, &mut reading.decoder) {
             Ok(Step::ReadOn) => reading.shrink(),
             Ok(Step::Control(pdu)) => {
                 hand_over(context, pdu).await;
@@ -202,6 +204,25 @@ async fn read_frames(context: &Context, reading: &mut Reading) -> String {
     }
 }
 
+/// Dispatches what was read, and holds the writer back meanwhile.
+fn dispatch(
+    context: &Context,
+    dispatcher: &mut Dispatcher,
+    decoder: &mut FrameDecoder,
+) -> Result<Step, FrameFault> {
+    let Context { peer, link, shared, .. } = context;
+    let dispatching = shared.holding.begin();
+    let step = dispatcher.dispatch(decoder);
+    drop(dispatching);
+    if shared.holding.is_held() && peer.outbox.is_active(*link) {
+        peer.outbox.urge();
+    }
+    if shared.holding.is_held() {
+        shared.wake.notify_one();
+    }
+    step
+}
+
 /// Gives a PDU to the machine and waits until its actions are carried out: what follows on the link may depend
 /// on them.
 async fn hand_over(context: &Context, pdu: ControlPdu) {
@@ -209,181 +230,6 @@ async fn hand_over(context: &Context, pdu: ControlPdu) {
     report(context, Input::Control { link: context.link, pdu, done }).await;
     // An error means that the driver has ended, and so will this task.
     drop(carried_out.await);
-}
-
-/// Writes until the link ends or is closed.
-async fn write(context: Context, mut writer: LinkWriter, has_written: oneshot::Sender<()>) {
-    let (mut batch, mut courtesy) = (Batch::default(), Courtesy::default());
-    let (mut defined, mut unyielding) = (0, 0);
-    let why = loop {
-        gather(&context, &mut batch, &mut defined);
-        if batch.is_empty() {
-            // What waits for credit is not flushed before it has come.
-            let is_done = context.peer.outbox.is_empty();
-            if is_done && context.shared.is_flushing.swap(false, Ordering::AcqRel) {
-                report(&context, Input::Flushed { link: context.link }).await;
-            }
-            // Biased: what waits is written before the link closes.
-            let called = noting_wait(async {
-                tokio::select! { biased;
-                    () = context.shared.wake.notified() => Call::Woken,
-                    () = urged(&context) => Call::Urged,
-                    () = context.closing.cancelled() => Call::Closed,
-                }
-            });
-            let (has_waited, call) = called.await;
-            if call == Call::Closed {
-                break None;
-            }
-            // In an assistance it is the sender that goes on, and soon lets others run.
-            if has_waited {
-                unyielding = 0;
-            }
-            if call == Call::Woken {
-                courtesy.let_others_send(&context.peer.outbox).await;
-            }
-            continue;
-        }
-        let written = unless_closing(&context, write_batch(&context, &mut writer, &batch));
-        match noting_wait(written).await {
-            (has_waited, Some(Ok(()))) => {
-                unyielding = if has_waited { 0 } else { unyielding + batch.bytes() };
-                batch.clear();
-            }
-            (_, Some(Err(error))) => break Some(format!("writing failed: {error}")),
-            // Half a frame may be out, so that not even a goodbye can follow.
-            (_, None) => return,
-        }
-        // A link that takes whatever it is given must not keep this task's thread to itself either: what the peer
-        // answers is read only when some thread has time to look.
-        if unyielding >= WRITE_TURN {
-            unyielding = 0;
-            tokio::task::yield_now().await;
-        }
-    };
-    match why {
-        Some(why) => {
-            // Before the report, which waits for the driver, which may be waiting for this.
-            drop(has_written);
-            report(&context, Input::Lost { link: context.link, why }).await;
-        }
-        None => finish(&context, &mut writer, &mut batch, has_written).await,
-    }
-}
-
-/// Says what a writer with nothing to write was called for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    /// Something waits, or it is to say when nothing does.
-    Woken,
-    /// The peer is to be told something at once.
-    Urged,
-    /// The link closes.
-    Closed,
-}
-
-/// Ends when a writer that may tell the peer something at once is moved on; nobody is woken for it.
-async fn urged(context: &Context) {
-    let Context { peer, link, .. } = context;
-    poll_fn(|_| {
-        let has_some = peer.outbox.has_control() || peer.owes_credit();
-        if has_some && peer.outbox.is_active(*link) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
-/// Lets tasks that are about to send go ahead of a woken writer, where that is known to pay.
-///
-/// tokio runs a woken task before those that were ready already. Where many tasks send one message each, a writer
-/// would so write frame by frame; where one task sends and waits, yielding to nobody costs a change of threads. So
-/// it yields as long as that brings frames, and otherwise tries again after some wake-ups.
-#[derive(Debug, Default)]
-struct Courtesy {
-    /// Wake-ups that pass before the next try.
-    pause: u8,
-    /// The pause that the next try in vain brings; doubled each time.
-    next_pause: u8,
-}
-
-impl Courtesy {
-    async fn let_others_send(&mut self, outbox: &Outbox) {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return;
-        }
-        let before = outbox.counts().writable_bytes();
-        if before >= ENOUGH {
-            return;
-        }
-        tokio::task::yield_now().await;
-        if outbox.counts().writable_bytes() > before {
-            self.next_pause = 0;
-        } else {
-            self.pause = self.next_pause;
-            self.next_pause = (self.next_pause * 2 + 1).min(LONGEST_PAUSE);
-        }
-    }
-}
-
-/// Moves what waits into the empty batch: the link's own control frames first.
-///
-/// Under one lock: the driver announces an activation before it lets the link take, so a look at the announcements
-/// that is over by then must not be followed by a take.
-fn gather(context: &Context, batch: &mut Batch, defined: &mut usize) {
-    let mut own = context.shared.control();
-    std::mem::swap(&mut *own, &mut batch.control);
-    if batch.is_empty() {
-        if context.peer.outbox.take(context.link, batch, defined) {
-            context.peer.tell_credit(&mut batch.control);
-        }
-        context.peer.note_asks(batch.asks.drain(..));
-    }
-}
-
-async fn write_batch(
-    context: &Context,
-    writer: &mut LinkWriter,
-    batch: &Batch,
-) -> std::io::Result<()> {
-    for bytes in batch.pieces() {
-        if !bytes.is_empty() {
-            writer.write_all(bytes).await?;
-            context.peer.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-    }
-    writer.flush().await
-}
-
-/// Runs a write unless closing takes it over for longer than the peer may take to read the rest.
-async fn unless_closing<T>(context: &Context, write: impl Future<Output = T>) -> Option<T> {
-    let mut write = std::pin::pin!(write);
-    tokio::select! { biased;
-        done = write.as_mut() => return Some(done),
-        () = context.closing.cancelled() => {}
-    }
-    tokio::time::timeout(LINGER, write).await.ok()
-}
-
-/// Writes the control frames that wait, says so, and ends the stream.
-async fn finish(
-    context: &Context,
-    writer: &mut LinkWriter,
-    batch: &mut Batch,
-    has_written: oneshot::Sender<()>,
-) {
-    batch.clear();
-    std::mem::swap(&mut *context.shared.control(), &mut batch.control);
-    let last = async {
-        writer.write_all(&batch.control).await?;
-        writer.flush().await?;
-        if has_written.send(()).is_err() {
-            tracing::trace!(peer = %context.peer.address, "nobody waits for the last frames");
-        }
-        writer.shutdown().await
-    };
-    if !matches!(tokio::time::timeout(LINGER, last).await, Ok(Ok(()))) {
-        tracing::trace!(peer = %context.peer.address, "the peer did not take the last frames");
-    }
 }
 
 async fn report(context: &Context, input: Input) {
@@ -404,51 +250,7 @@ pub(crate) const HEADER_ROOM: usize = 64 * 1024;
 /// Bytes of control frames for a link that may wait before a Ping gets no Pong: some thousand Pongs.
 const CONTROL_BACKLOG: usize = 64 * 1024;
 /// Bytes that a link dispatches without having waited for more before it lets other tasks run, the actors among them,
-/// which have to keep up with it: about 600 small tells, and at most the 600 of one read more.
-const READ_TURN: usize = 64 * 1024;
-/// Bytes that a link writes without having waited before it lets other tasks run.
-const WRITE_TURN: usize = 128 * 1024;
-/// Bytes that make a write worth its cost, whatever others might add.
-const ENOUGH: usize = 4 * 1024;
-/// Keeps what a lonely sender pays for tries to a few hundredths.
-const LONGEST_PAUSE: u8 = 31;
+/// which have to keep up with it: about 300 small tells, and at most the 600 of one read more.
+const READ_TURN: usize = 32 * 1024;
 /// How long a closing link waits for the peer.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::OutboxSettings;
-
-    #[tokio::test]
-    async fn a_woken_writer_lets_others_send_while_that_brings_frames() {
-        let outbox = Arc::new(Outbox::new(OutboxSettings::default()));
-        let mut courtesy = Courtesy::default();
-        for sent in 1..4 {
-            let sender = Arc::clone(&outbox);
-            tokio::spawn(async move { sender.offer_gossip(b"x") });
-            courtesy.let_others_send(&outbox).await;
-            assert_eq!(outbox.counts().queued_bytes(), 6 * sent);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_makes_a_good_write_waits_for_nobody() {
-        let outbox = Outbox::new(OutboxSettings::default());
-        let mut courtesy = Courtesy::default();
-        outbox.offer_gossip(&[0; ENOUGH]).unwrap();
-        assert!(!noting_wait(courtesy.let_others_send(&outbox)).await.0);
-    }
-
-    #[tokio::test]
-    async fn a_lonely_sender_is_rarely_kept_waiting() {
-        let outbox = Outbox::new(OutboxSettings::default());
-        let mut courtesy = Courtesy::default();
-        let mut tries = 0;
-        for _ in 0..320 {
-            tries += u32::from(courtesy.pause == 0);
-            courtesy.let_others_send(&outbox).await;
-        }
-        assert!((10..=15).contains(&tries), "{tries} tries");
-    }
-}
