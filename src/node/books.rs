@@ -23,6 +23,15 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
+    /// Adds the frame at `position` and those before it.
+    pub(crate) fn add(&mut self, position: Option<Position>) {
+        match position {
+            Some(Position::Ordinary(number)) => self.ordinary = self.ordinary.max(number),
+            Some(Position::Bulk(number)) => self.bulk = self.bulk.max(number),
+            None => {}
+        }
+    }
+
     /// Tells whether the frame at `position` is among them.
     pub(crate) fn covers(&self, position: Position) -> bool {
         match position {
@@ -190,6 +199,15 @@ mod tests {
             books.answer(position, passed);
             assert_eq!(books.received, place, "{position:?}");
         }
+    }
+
+    #[test]
+    fn what_has_passed_in_each_lane_is_the_last_that_was_added() {
+        let mut passed = Passed::default();
+        let added = [Position::Bulk(2), Position::Ordinary(7), Position::Ordinary(3)];
+        added.into_iter().for_each(|position| passed.add(Some(position)));
+        passed.add(None);
+        assert_eq!(passed, Passed { ordinary: 7, bulk: 2 });
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::association::control::{Amount, ControlPdu, Rest};
 use crate::event::Reason;
 use crate::frame::{ClusterFrame, FrameFault, deadline};
 use crate::node::ask::Answer;
+use crate::node::books::Passed;
 use crate::node::cold::{Cold, deliver_cold};
 use crate::node::core::{Core, Counters};
 use crate::node::credit::AccountId;
@@ -47,6 +48,7 @@ pub(crate) struct Dispatcher {
     /// Held once more by each reply that is being decoded elsewhere.
     replies: Arc<()>,
     tally: Tally,
+    answered: Answered,
     listing: Listing,
     intake: Intake,
 }
@@ -56,6 +58,23 @@ struct Tally {
     tells: u64,
     replies: u64,
     delivered: u64,
+}
+
+/// Keeps what the peer has answered.
+#[derive(Debug, Default)]
+struct Answered {
+    /// Asks, since somebody wanted to know.
+    asks: u64,
+    /// Frames to the peer that have arrived there by what it has answered, since the outbox was told.
+    reached: Passed,
+}
+
+impl Answered {
+    /// Ends an ask with what the peer answered, which shows that everything up to the ask has arrived there.
+    fn end(&mut self, peer: &Peer, correlation: u64, answer: Answer<'_>) {
+        self.reached.add(peer.asks.complete(correlation, answer));
+        self.asks += 1;
+    }
 }
 
 /// Says why there is no way to an actor, in words too where the reason does not say it all.
@@ -88,6 +107,7 @@ impl Dispatcher {
             reassembly: Reassembly::new(largest),
             replies: Arc::default(),
             tally: Tally::default(),
+            answered: Answered::default(),
             listing: Listing::new(),
         }
     }
@@ -109,6 +129,11 @@ impl Dispatcher {
         };
         self.finish(gate);
         step
+    }
+
+    /// Gives how many asks were answered since the last call.
+    pub(crate) fn take_answered(&mut self) -> u64 {
+        std::mem::take(&mut self.answered.asks)
     }
 
     /// Gives the number of the message in chunks that is incomplete.
@@ -181,7 +206,7 @@ impl Dispatcher {
                     None => Answer::Reply { wire_name, payload },
                     Some(_) => Answer::Failed(Reason::SchemaMismatch),
                 };
-                self.peer.answer(header.correlation, answer);
+                self.answered.end(&self.peer, header.correlation, answer);
                 self.tally.replies += 1;
             }
             ClusterFrame::Chunk(header, bytes) => {
@@ -194,12 +219,11 @@ impl Dispatcher {
     }
 
     /// Handles what concerns tells; leaves the rest to the machine.
-    fn control(&self, is_active: bool, pdu: ControlPdu) -> Option<Step> {
+    fn control(&mut self, is_active: bool, pdu: ControlPdu) -> Option<Step> {
         match pdu {
             ControlPdu::AskFailed { correlation, reason } => {
                 if is_active {
-                    let answer = Answer::Failed(reason);
-                    self.peer.answer(correlation, answer);
+                    self.answered.end(&self.peer, correlation, Answer::Failed(reason));
                 }
                 None
             }
@@ -466,6 +490,7 @@ impl Dispatcher {
         Counters::add(&counters.tells_in, tally.tells);
         Counters::add(&counters.replies_in, tally.replies);
         Counters::add(&counters.delivered, tally.delivered);
+        self.peer.outbox.answered(std::mem::take(&mut self.answered.reached));
         gate.received += tally.tells + tally.replies;
         let is_due = self.link.is_some() && gate.received - gate.acknowledged >= ACKNOWLEDGE_EVERY;
         if is_due {

@@ -213,6 +213,9 @@ fn dispatch(
     let Context { peer, link, shared, .. } = context;
     let dispatching = shared.holding.begin();
     let step = dispatcher.dispatch(decoder);
+    if dispatcher.take_answered() > 1 {
+        shared.holding.expect();
+    }
     drop(dispatching);
     if shared.holding.is_held() && peer.outbox.is_active(*link) {
         peer.outbox.urge();

@@ -270,12 +270,16 @@ impl Outbox {
         self.lock().books.acknowledge(received);
     }
 
-    /// Notes that the peer has received the frame at `position` and what was written before it, as far as it was
-    /// written to its present incarnation.
-    pub(crate) fn answered(&self, position: Position) {
+    /// Notes that the peer has received so many frames of each lane and what was written before them, as far as they were
+    /// written to its present incarnation; none of a lane says nothing.
+    pub(crate) fn answered(&self, reached: Passed) {
+        if reached == Passed::default() {
+            return;
+        }
         let mut inner = self.lock();
         let passed = inner.passed();
-        inner.books.answer(position, passed);
+        let last = [Position::Ordinary(reached.ordinary), Position::Bulk(reached.bulk)];
+        last.into_iter().for_each(|position| inner.books.answer(position, passed));
     }
 
     /// Closes the books over all links before the present one: gives how many frames were lost.

@@ -11,7 +11,7 @@ use crate::address::{Address, UniqueAddress};
 use crate::association::control::{ControlPdu, MAX_ACCOUNTS_TOLD};
 use crate::association::{AssociationState, LinkId};
 use crate::frame;
-use crate::node::ask::{Answer, Asks};
+use crate::node::ask::Asks;
 use crate::node::books::Position;
 use crate::node::driver::Input;
 use crate::node::ended::Ended;
@@ -232,20 +232,6 @@ impl Peer {
     pub(crate) fn limit_message(&self, own: usize, theirs: u32) {
         let own = u32::try_from(own).unwrap_or(u32::MAX);
         self.max_message.store(own.min(theirs), Ordering::Relaxed);
-    }
-
-    /// Ends an ask with what the peer answered, which shows that everything up to the ask has arrived there.
-    pub(crate) fn answer(&self, correlation: u64, answer: Answer<'_>) {
-        if let Some(position) = self.asks.complete(correlation, answer) {
-            self.outbox.answered(position);
-        }
-    }
-
-    /// Notes that the reply to an ask has come, which is yet to be decoded.
-    pub(crate) fn reached(&self, correlation: u64) {
-        if let Some(position) = self.asks.reached(correlation) {
-            self.outbox.answered(position);
-        }
     }
 
     /// Passes an encoded reply on, under the name it came with.

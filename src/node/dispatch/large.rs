@@ -95,12 +95,13 @@ impl Dispatcher {
     }
 
     /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until then, and its deadline holds.
-    fn defer_reply(&self, correlation: u64, wire_name: String, encoded: Encoded) {
+    fn defer_reply(&mut self, correlation: u64, wire_name: String, encoded: Encoded) {
         let peer = Arc::clone(&self.peer);
         if peer.negotiation.mismatch(&wire_name).is_some() {
-            return peer.answer(correlation, Answer::Failed(Reason::SchemaMismatch));
+            let failed = Answer::Failed(Reason::SchemaMismatch);
+            return self.answered.end(&peer, correlation, failed);
         }
-        peer.reached(correlation);
+        self.answered.reached.add(peer.asks.reached(correlation));
         let one_of_few = Arc::clone(&self.replies);
         self.core.decode(Box::new(move || {
             let payload = encoded.payload();

@@ -1,14 +1,16 @@
-//! Holds the writer of a link back while its reader dispatches.
+//! Holds the writer of a link back while its reader dispatches, and lets those go first whose replies have come.
 //!
-//! Dispatching wakes tasks that may send, above all those whose replies have come. Each of them may run at once on
-//! another thread, where a woken writer would write what it sent, frame by frame. What they send goes out together when
-//! the reader has dispatched what it has read:
+//! Dispatching wakes tasks that may send, above all askers, who often ask again. Each of them may run at once on another
+//! thread, where a woken writer would write what it sent, frame by frame. What they send goes out together: the writer
+//! waits until the reader has dispatched what it has read, and if that were several replies, once more for the tasks that
+//! are ready by then.
 //!
 //! ```text
-//! reader  ── begin ── dispatch ─────────── end ── urge ──▶
-//!                        │ reply              │
-//! asker                  └▶ next ask ─┐       │
-//! writer                              └ hold ─┴ write
+//! reader  ── begin ── dispatch ────────── end ── urge
+//!                      │ replies           │
+//! askers               ├▶ next ask ─┐      │
+//!                      └▶ ..        │      │    ─▶ next ask, next ask, ..
+//! writer                            └ hold ┴ yield ──────────────────────── write
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Holding {
     is_dispatching: AtomicBool,
     is_held: AtomicBool,
+    /// Several asks were answered, so that more of them are to be expected.
+    is_expecting: AtomicBool,
 }
 
 /// Is a dispatch, until it is dropped.
@@ -31,6 +35,16 @@ impl Holding {
     pub(super) fn begin(&self) -> Dispatching<'_> {
         self.is_dispatching.store(true, Ordering::SeqCst);
         Dispatching(self)
+    }
+
+    /// Notes that several askers are about to go on.
+    pub(super) fn expect(&self) {
+        self.is_expecting.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether several askers were about to go on, and forgets it.
+    pub(super) fn was_expecting(&self) -> bool {
+        self.is_expecting.swap(false, Ordering::Relaxed)
     }
 
     /// Tells a writer whether to wait for the end of a dispatch.

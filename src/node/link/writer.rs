@@ -47,7 +47,11 @@ pub(super) async fn write(
             if has_waited {
                 unyielding = 0;
             }
-            if call == Call::Woken {
+            let is_expecting = context.shared.holding.was_expecting();
+            if is_expecting {
+                courtesy.pause = 0;
+            }
+            if is_expecting || call == Call::Woken {
                 courtesy.let_others_send(&context.peer.outbox).await;
             }
             continue;

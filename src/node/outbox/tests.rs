@@ -86,7 +86,7 @@ fn an_answer_shows_that_everything_up_to_its_ask_has_arrived() {
     let outbox = outbox();
     assert_eq!([(); 4].map(|()| offer(&outbox)), [1, 2, 3, 4].map(Position::Ordinary));
     write(&outbox);
-    outbox.answered(Position::Ordinary(3));
+    outbox.answered(Passed { ordinary: 3, bulk: 0 });
     assert_eq!(outbox.settle_unknown(), 1);
 }
 
@@ -99,7 +99,9 @@ fn an_answer_says_nothing_of_what_a_former_incarnation_had() {
     let position = offer(&outbox);
     offer(&outbox);
     write(&outbox);
-    outbox.answered(position);
+    let mut reached = Passed::default();
+    reached.add(Some(position));
+    outbox.answered(reached);
     assert_eq!(outbox.settle_unknown(), 1);
 }
 
