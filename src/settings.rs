@@ -91,20 +91,22 @@ pub struct InboundSettings {
     /// What waits had better fit into the processor's cache; with many more, receiving a small message costs more. A
     /// burst beyond it is held where it was sent, up to [`OutboxSettings::max_held_frames`].
     ///
-    /// As many again may be on their way to any mailbox that holds its senders back, whoever made it, and 256 more
-    /// from each peer: they wait in front of the mailbox when it is full.
+    /// As many again may be on their way to any mailbox that holds its senders back, whoever made it, 256 more from each
+    /// peer, and what `max_window` adds: they wait in front of the mailbox when it is full.
     pub mailbox_capacity: usize,
     /// Messages that may be on their way to an actor that keeps up with its senders, in place of as many again as
-    /// `mailbox_capacity`. Default 32 768; a smaller number than `mailbox_capacity` changes nothing.
+    /// `mailbox_capacity`. Default 32 768, from 0; a number up to `mailbox_capacity` changes nothing.
     ///
     /// It is approached by doubling as long as no message has to wait in front of the mailbox, and given up when one has
-    /// to. All targets of one peer together have at most as many beyond `mailbox_capacity`.
+    /// to; those that are on their way by then still come. All targets of one peer together have at most as many beyond
+    /// their shares of `mailbox_capacity`, and one whose sender falls silent keeps its part until it sends again. Bytes are
+    /// bounded by `mailbox_bytes` as before.
     pub max_window: usize,
     /// Encoded bytes that wait in the mailbox of an actor started with `spawn`; one message may overshoot it. Default
     /// 16 MiB, from 1 KiB. As many again may be on their way, as for `mailbox_capacity`, and 64 KiB more from each peer.
     pub mailbox_bytes: usize,
     /// Bytes of one peer's messages that wait in front of full mailboxes, 128 added to each; beyond it they become dead
-    /// letters. Default 64 MiB, from 64 KiB. Reached only with hundreds of full mailboxes, a few of large messages, or
+    /// letters. Default 64 MiB, from 64 KiB. Reached only with some hundred full mailboxes, a few of large messages, or
     /// by a peer that restarts again and again.
     ///
     /// Messages above 128 KiB wait here too while they are decoded beside the task that reads the link, up to three

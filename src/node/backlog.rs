@@ -94,7 +94,7 @@ enum Round {
 }
 
 impl Backlog {
-    /// `window` is what all senders together may have on their way, beyond the initial window of each.
+    /// `window` is the budget that the senders share.
     pub(crate) fn new(window: Amount) -> Self {
         Self {
             queue: Mutex::default(),

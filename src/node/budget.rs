@@ -1,14 +1,15 @@
 //! Shares out how much the senders to one target may have on its way at once.
 //!
 //! What lies beyond the initial window of each sender comes from one budget per target. A sender alone gets all of it,
-//! one of several an equal share, and at most half of what the others have left: one that is granted much and falls silent keeps what it has,
-//! since a grant cannot be taken back, but never so much that nothing is left for those who come later.
+//! one of several an equal share, and at most half of what the others have left: one that is granted much and falls
+//! silent keeps what it has, since a grant cannot be taken back, but never so much that nothing is left for those who come
+//! later. What an actor that keeps up is granted beyond its share is no part of the budget (`receiving.rs`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::association::control::Amount;
 
-/// Is what the senders to one target may have on its way, beyond the initial window of each.
+/// Is what the senders to one target share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     total: Amount,

@@ -260,7 +260,7 @@ impl Account {
     }
 }
 
-/// Gives what the senders to one target may have on its way, beyond the initial window of each.
+/// Gives the budget of one target: what its senders share of its window, beyond the initial window of each.
 pub(crate) fn window(settings: &InboundSettings) -> Amount {
     let (messages, bytes) = (settings.mailbox_capacity as u64, settings.mailbox_bytes as u64);
     Amount { messages, bytes }
