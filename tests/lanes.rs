@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use common::{Net, Note, association, collector, letter, on_both, until, until_accounted};
+use common::{LONG, Net, Note, association, collector, letter, on_both, until, until_accounted};
 use serde::{Deserialize, Serialize};
 use tellwire::event::Reason;
 use tellwire::lane::Lane;
@@ -51,6 +52,31 @@ fn size(random: &mut fastrand::Rng) -> usize {
         2 | 3 => random.usize(60_000..700_000),
         _ => random.usize(..2000),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_by_a_mailbox_while_the_link_is_read_goes_out_without_another_cause() {
+    on_both(async |net| {
+        let mut settings = Settings::local();
+        // Nothing else is written meanwhile.
+        settings.association.ping_interval = LONG;
+        settings.association.liveness_timeout = 2 * LONG;
+        let [ada, bob] = [(); 2].map(|()| net.builder().settings(settings.clone()));
+        let (ada, bob) = (ada.start().await.unwrap(), bob.start().await.unwrap());
+        let (mailbox, mut echoes) = collector::<Note>();
+        let back = ada.resolve(bob.register("/user/echoes", mailbox).unwrap()).unwrap();
+        let echo = move |note: Note| {
+            back.tell(&note).unwrap();
+            // For long enough that the writer, on the other thread, sees that this one still reads.
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let target = bob.resolve(ada.register("/user/echo", echo).unwrap()).unwrap();
+        for seq in 0..20 {
+            target.tell(&Note { from: 0, seq }).unwrap();
+            assert_eq!(echoes.next().await.seq, seq);
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
