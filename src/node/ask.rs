@@ -73,6 +73,8 @@ struct Waiting {
     completion: Completion,
     /// The ask's place among the frames to the peer; none until it was offered.
     position: Option<Position>,
+    /// The reply has come and is yet to be decoded.
+    has_reply: bool,
 }
 
 impl Asks {
@@ -91,7 +93,7 @@ impl Asks {
         }
         inner.last = inner.last.wrapping_add(1);
         let correlation = inner.last;
-        inner.waiting.insert(correlation, Waiting { completion, position: None });
+        inner.waiting.insert(correlation, Waiting { completion, position: None, has_reply: false });
         inner.add_deadline(until, correlation);
         let is_sooner = inner.next_look.is_none_or(|next| until < next);
         if !is_sooner {
@@ -137,8 +139,11 @@ impl Asks {
     /// Notes where among the frames to the peer the ask went; ends it if they have ended meanwhile.
     pub(crate) fn sent(&self, correlation: u64, position: Position) {
         let mut inner = self.lock();
-        if let Some(waiting) = inner.waiting.get_mut(&correlation) {
-            waiting.position = Some(position);
+        match inner.waiting.get_mut(&correlation) {
+            // It no longer fails with its link.
+            Some(waiting) if waiting.has_reply => return,
+            Some(waiting) => waiting.position = Some(position),
+            None => {}
         }
         let ended = inner.ended.into_iter().flatten().find(|(passed, _)| passed.covers(position));
         drop(inner);
@@ -166,15 +171,18 @@ impl Asks {
     /// Ends an ask and gives its place among the frames to the peer; an unknown correlation is one whose caller
     /// has given up.
     pub(crate) fn complete(&self, correlation: u64, answer: Answer<'_>) -> Option<Position> {
-        let Waiting { completion, position } = self.lock().waiting.remove(&correlation)?;
+        let Waiting { completion, position, .. } = self.lock().waiting.remove(&correlation)?;
         completion(answer);
         position
     }
 
     /// Notes that the reply to an ask has come and is yet to be decoded: its link may end meanwhile. Gives its place
-    /// among the frames to the peer.
-    pub(crate) fn reached(&self, correlation: u64) -> Option<Position> {
-        self.lock().waiting.get_mut(&correlation)?.position.take()
+    /// among the frames to the peer, if that is known; `None` if nobody waits for a reply, or one has come already.
+    pub(crate) fn reached(&self, correlation: u64) -> Option<Option<Position>> {
+        let mut inner = self.lock();
+        let waiting = inner.waiting.get_mut(&correlation).filter(|waiting| !waiting.has_reply)?;
+        waiting.has_reply = true;
+        Some(waiting.position.take())
     }
 
     /// Ends every ask whose frame is among those that have passed.
@@ -428,11 +436,15 @@ mod tests {
         let asks = Asks::new(8, 0);
         let (rx, Opened { correlation, .. }) = open(&asks, WAIT);
         asks.sent(correlation, Position::Ordinary(1));
-        assert_eq!(asks.reached(correlation), Some(Position::Ordinary(1)));
+        assert_eq!(asks.reached(correlation), Some(Some(Position::Ordinary(1))));
+        assert_eq!(asks.reached(correlation), None, "one reply is enough");
+        // As when the asker was interrupted between its offer and this.
+        asks.sent(correlation, Position::Ordinary(1));
         asks.fail_passed(Passed { ordinary: 1, bulk: 0 }, Reason::LinkLost);
         assert!(rx.try_recv().is_err());
         asks.complete(correlation, Answer::Reply { wire_name: "x", payload: &[] });
         assert_eq!(rx.try_recv(), Ok(End::Replied));
+        assert_eq!(asks.reached(correlation), None, "nobody waits any more");
     }
 
     #[test]

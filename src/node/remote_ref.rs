@@ -179,8 +179,9 @@ impl RemoteRef {
         }
     }
 
-    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply. It ends in time
-    /// as long as the runtime that the node was started on runs, whatever runtime awaits it.
+    /// Sends a message and waits for its reply until `wait` is over; the time covers dial, queue and reply. A large reply
+    /// whose decoding has begun by then may end later. It takes the runtime that the node was started on to end in time,
+    /// whatever runtime awaits it.
     ///
     /// Cancel safe: a caller that gives up leaves nothing behind, but the ask may be processed.
     ///

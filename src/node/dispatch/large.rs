@@ -94,14 +94,16 @@ impl Dispatcher {
         size > AT_ONCE && Arc::strong_count(&self.replies) <= MAX_REPLIES
     }
 
-    /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until then, and its deadline holds.
+    /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until its decoding
+    /// begins, and its deadline holds until then. A reply that nobody waits for is not decoded.
     fn defer_reply(&mut self, correlation: u64, wire_name: String, encoded: Encoded) {
         let peer = Arc::clone(&self.peer);
         if peer.negotiation.mismatch(&wire_name).is_some() {
             let failed = Answer::Failed(Reason::SchemaMismatch);
             return self.answered.end(&peer, correlation, failed);
         }
-        self.answered.reached.add(peer.asks.reached(correlation));
+        let Some(position) = peer.asks.reached(correlation) else { return };
+        self.answered.reached.add(position);
         let one_of_few = Arc::clone(&self.replies);
         self.core.decode(Box::new(move || {
             let payload = encoded.payload();
