@@ -98,9 +98,9 @@ pub struct InboundSettings {
     /// `mailbox_capacity`. Default 32 768, from 0; a number up to `mailbox_capacity` changes nothing.
     ///
     /// It is approached by doubling as long as no message has to wait in front of the mailbox, and given up when one has
-    /// to; those that are on their way by then still come. All targets of one peer together are meant to have as many beyond
-    /// their shares of `mailbox_capacity`; it may be twice as many after a target was sent small messages and then large
-    /// ones. One whose sender falls silent keeps its part. What waits stays bounded by `max_held_bytes`.
+    /// to; those that are on their way by then still come. All targets of one peer together have at most as many beyond
+    /// their shares of `mailbox_capacity`, and one whose sender falls silent keeps its part. What waits is bounded by
+    /// `max_held_bytes` too.
     pub max_window: usize,
     /// Encoded bytes that wait in the mailbox of an actor started with `spawn`; one message may overshoot it. Default
     /// 16 MiB, from 1 KiB. As many again may be on their way, as for `mailbox_capacity`, and 64 KiB more from each peer.

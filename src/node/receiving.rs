@@ -186,13 +186,14 @@ impl Receiving {
             return false;
         }
         account.granted = account.granted.max(account.freed.plus(window));
-        let shared = account.outstanding().minus(messages(account.extra));
+        let outstanding = account.outstanding();
+        // A grant for the sake of bytes leaves messages that were granted before.
+        let beyond = outstanding.messages.saturating_sub(share.messages).min(account.reserved);
+        let kept = beyond.max(account.extra);
         if let Some(lease) = &mut account.lease {
-            lease.set(shared);
+            lease.set(outstanding.minus(messages(kept)));
         }
-        // What was granted before is used up by now.
-        let returned = account.reserved - account.extra;
-        account.reserved = account.extra;
+        let returned = std::mem::replace(&mut account.reserved, kept) - kept;
         if !std::mem::replace(&mut account.is_due, true) {
             self.due.push(id);
         }
@@ -407,8 +408,10 @@ mod tests {
         #[test]
         fn no_credit_is_lost_or_made_up_whatever_happens(
             steps in steps(), capacity in 1..300_usize, max_window in 0..2000_usize,
+            mailbox_bytes in 1024..1_000_000_usize,
         ) {
-            let mut world = World::new(&InboundSettings { max_window, ..settings(capacity) });
+            let settings = InboundSettings { max_window, mailbox_bytes, ..settings(capacity) };
+            let mut world = World::new(&settings);
             for step in &steps {
                 world.step(step);
                 let most = (capacity + max_window) as u64 + 2 * INITIAL.messages;

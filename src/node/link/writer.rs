@@ -31,15 +31,7 @@ pub(super) async fn write(
             if is_done && context.shared.is_flushing.swap(false, Ordering::AcqRel) {
                 report(&context, Input::Flushed { link: context.link }).await;
             }
-            // Biased: what waits is written before the link closes.
-            let called = noting_wait(async {
-                tokio::select! { biased;
-                    () = context.shared.woken(&context.peer.outbox) => Call::Woken,
-                    () = urged(&context) => Call::Urged,
-                    () = context.closing.cancelled() => Call::Closed,
-                }
-            });
-            let (has_waited, call) = called.await;
+            let (has_waited, call) = noting_wait(called(&context)).await;
             if call == Call::Closed {
                 break None;
             }
@@ -92,6 +84,16 @@ enum Call {
     Urged,
     /// The link closes.
     Closed,
+}
+
+/// Waits until there is something to do.
+async fn called(context: &Context) -> Call {
+    // Biased: what waits is written before the link closes.
+    tokio::select! { biased;
+        () = context.shared.woken(&context.peer.outbox) => Call::Woken,
+        () = urged(context) => Call::Urged,
+        () = context.closing.cancelled() => Call::Closed,
+    }
 }
 
 /// Ends when a writer that may tell the peer something at once, or is held back no more, is moved on; nobody is woken
