@@ -1,7 +1,7 @@
 //! Pins what the compiler says about wrong registrations.
 //!
 //! The words after `error[E…]` belong to the compiler; a new toolchain may need
-//! `TRYBUILD=overwrite cargo test --all-features --test ui`, and a look at what changed.
+//! `TRYBUILD=overwrite cargo test --package tellwire-shop --test ui`, and a look at what changed.
 
 #[test]
 fn wrong_registrations_do_not_compile_and_say_why() {
