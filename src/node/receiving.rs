@@ -12,8 +12,8 @@
 //! A window that is right for a slow actor holds a fast one's sender back: word of what was freed is under way for
 //! longer than the rest of the window takes. So a window doubles with each grant, in messages, as long as nothing of its
 //! account has to wait, and falls back to the account's share of the budget when something has to. What windows have beyond
-//! their shares comes from one sum for the peer; an account keeps its part until that is used up and granted no more, so
-//! one that falls silent keeps it:
+//! their shares comes from one sum for the peer; what an account was granted of it is its own until the next grant, so one
+//! that falls silent keeps it:
 //!
 //! ```text
 //!  share ── grant ──▶ 2 x share ── grant ──▶ 4 x share ── grant ──▶ .. at most `max_window` by the number of senders
@@ -53,9 +53,9 @@ struct Account {
     granted: Amount,
     /// The window by which the last grant was made; none before the first, and after something had to wait.
     window: Option<Amount>,
-    /// Messages of the next grant's window beyond the share.
-    extra: u64,
-    /// Messages beyond the share that count as granted: what the last grant had, or the next one is to have.
+    /// Messages of that window beyond the share; none if something has to wait, and the next one does not grow.
+    extra: Option<u64>,
+    /// Messages beyond the share that may be on their way by the last grant.
     reserved: u64,
     lease: Option<Lease>,
     is_due: bool,
@@ -89,9 +89,7 @@ impl Receiving {
         let account = self.account(id);
         account.freed = account.freed.plus(amount);
         account.lease_from(budget);
-        if self.consider(id) {
-            self.grow(id);
-        }
+        self.consider(id);
     }
 
     /// Lets a message wait in a backlog; refused to a peer that was not granted as much, and when its messages
@@ -172,47 +170,35 @@ impl Receiving {
         self.spare = self.max_window;
     }
 
-    /// Grants more if that is worth a word, half a window; tells whether it was.
-    fn consider(&mut self, id: AccountId) -> bool {
-        let full = self.window;
+    /// Grants more if that is worth a word, half a window.
+    fn consider(&mut self, id: AccountId) {
+        let (full, spare, max_window) = (self.window, self.spare, self.max_window);
         let account = self.account(id);
         if account.window.is_some_and(|window| !account.is_worth_a_word(window)) {
-            return false;
+            return;
         }
         let share = account.lease.as_ref().map_or(full, Lease::share);
-        let window = share.plus(INITIAL).plus(messages(account.extra));
+        let available = account.reserved + spare;
+        let extra = account.next_extra(share.messages, max_window).min(available);
+        let window = share.plus(INITIAL).plus(messages(extra));
         account.window = Some(window);
         if !account.is_worth_a_word(window) {
-            return false;
+            return;
         }
         account.granted = account.granted.max(account.freed.plus(window));
+        account.extra = (account.waiting.messages == 0).then_some(extra);
         let outstanding = account.outstanding();
         // A grant for the sake of bytes leaves messages that were granted before.
-        let beyond = outstanding.messages.saturating_sub(share.messages).min(account.reserved);
-        let kept = beyond.max(account.extra);
+        let beyond = outstanding.messages.saturating_sub(share.messages);
+        account.reserved = beyond.min(account.reserved.max(extra));
+        let left = available - account.reserved;
         if let Some(lease) = &mut account.lease {
-            lease.set(outstanding.minus(messages(kept)));
+            lease.set(outstanding.minus(messages(account.reserved)));
         }
-        let returned = std::mem::replace(&mut account.reserved, kept) - kept;
         if !std::mem::replace(&mut account.is_due, true) {
             self.due.push(id);
         }
-        self.spare += returned;
-        true
-    }
-
-    /// Lets the next grant be larger if nothing has to wait.
-    fn grow(&mut self, id: AccountId) {
-        let (spare, max_window) = (self.spare, self.max_window);
-        let account = self.account(id);
-        let Some(lease) = account.lease.as_ref().filter(|_| account.waiting.messages == 0) else {
-            return;
-        };
-        let (share, reserved) = (lease.share().messages, account.reserved);
-        let most = (max_window / lease.senders()).saturating_sub(share).min(reserved + spare);
-        account.extra = account.extra.saturating_mul(2).saturating_add(share).min(most);
-        account.reserved = reserved.max(account.extra);
-        self.spare = spare - (account.reserved - reserved);
+        self.spare = left;
     }
 
     fn account(&mut self, id: AccountId) -> &mut Account {
@@ -234,7 +220,14 @@ impl Account {
     /// Lets the next grant be what the share of the budget allows.
     fn fall_back(&mut self) {
         self.window = None;
-        self.extra = 0;
+        self.extra = None;
+    }
+
+    /// Gives what the next window has beyond the share: it is twice the last one while nothing has to wait.
+    fn next_extra(&self, share: u64, max_window: u64) -> u64 {
+        let (Some(lease), Some(extra)) = (&self.lease, self.extra) else { return 0 };
+        let most = (max_window / lease.senders()).saturating_sub(share);
+        extra.saturating_mul(2).saturating_add(share).min(most)
     }
 
     /// Gives what may be on its way beyond the initial window.
@@ -491,8 +484,7 @@ mod tests {
         for expected in [1000, 2000, 4000] {
             assert_eq!(next_window(&mut receiving, 0, &budgets[0]), expected);
         }
-        // 1000 are left of 5000, when the first has got what its next grant will bring.
-        for expected in [1000, 2000, 2000] {
+        for expected in [1000, 2000, 3000] {
             assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
         }
         receiving.restart();
@@ -515,8 +507,21 @@ mod tests {
         }
         assert_eq!(next_window(&mut receiving, 0, &budgets[0]), 1000);
         receiving.leave(&ticket);
-        for expected in [2000, 4000, 5000] {
+        for expected in [4000, 5000, 5000] {
             assert_eq!(next_window(&mut receiving, 1, &budgets[1]), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_target_is_about_to_be_granted_is_kept_for_nobody() {
+        let settings = InboundSettings { max_window: 5000, ..settings(1000) };
+        let mut receiving = Receiving::new(&settings);
+        let budgets = [(); 9].map(|()| Budget::new(window(&settings)));
+        for (number, budget) in (0..).zip(&budgets) {
+            assert_eq!(next_window(&mut receiving, number, budget), 1000);
+        }
+        for expected in [2000, 4000, 5000] {
+            assert_eq!(next_window(&mut receiving, 8, &budgets[8]), expected);
         }
     }
 
