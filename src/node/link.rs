@@ -2,7 +2,6 @@
 //!
 //! The reader never waits for a mailbox. Either one's end is told to the driver, which owns the link.
 
-mod holding;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::holding::Holding;
 use crate::association::LinkId;
 use crate::association::control::ControlPdu;
 use crate::frame::FrameFault;
@@ -26,6 +24,7 @@ use crate::node::outbox::Writer;
 use crate::node::peers::Peer;
 use crate::node::reading::Reading;
 use crate::node::turn::noting_wait;
+use crate::node::wake::Wake;
 use crate::wire::FrameDecoder;
 
 /// The reading half of a link.
@@ -62,10 +61,9 @@ pub(crate) type Written = oneshot::Receiver<()>;
 struct Shared {
     /// Control frames of this link alone: handshake, pings, goodbye.
     control: Mutex<Vec<u8>>,
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
     /// The driver wants to know when nothing waits any more.
     is_flushing: AtomicBool,
-    holding: Holding,
 }
 
 /// What the tasks of a link share.
@@ -109,7 +107,7 @@ impl LinkHandle {
     /// Appends an encoded control frame for this link.
     pub(crate) fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.shared.control());
-        self.shared.wake.notify_one();
+        self.shared.wake.wake();
     }
 
     /// Gives the writer as the outbox knows it.
@@ -126,7 +124,7 @@ impl LinkHandle {
     /// Asks for `Input::Flushed` once everything is written.
     pub(crate) fn flush(&self) {
         self.shared.is_flushing.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
+        self.shared.wake.wake();
     }
 
     /// Closes the link after its waiting control frames; gives what says whether they were written.
@@ -211,17 +209,17 @@ fn dispatch(
     decoder: &mut FrameDecoder,
 ) -> Result<Step, FrameFault> {
     let Context { peer, link, shared, .. } = context;
-    let dispatching = shared.holding.begin();
+    let dispatching = shared.wake.begin();
     let step = dispatcher.dispatch(decoder);
     if dispatcher.take_answered() > 1 {
-        shared.holding.expect();
+        shared.wake.expect();
     }
     drop(dispatching);
-    if shared.holding.is_held() && peer.outbox.is_active(*link) {
+    if shared.wake.is_held() && peer.outbox.is_active(*link) {
         peer.outbox.urge();
     }
-    if shared.holding.is_held() {
-        shared.wake.notify_one();
+    if shared.wake.is_held() {
+        shared.wake.wake();
     }
     step
 }

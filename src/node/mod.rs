@@ -48,6 +48,7 @@ mod shutdown;
 mod sink;
 mod stats;
 mod turn;
+mod wake;
 
 use std::fmt;
 use std::sync::Arc;

@@ -36,6 +36,7 @@ use crate::event::Reason;
 use crate::frame;
 use crate::node::assisted::Assisted;
 use crate::node::books::{Books, Passed, Position};
+use crate::node::wake::Wake;
 use crate::settings::OutboxSettings;
 use crate::wire;
 
@@ -54,7 +55,7 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     /// Wakes it.
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) wake: Arc<Wake>,
     /// Lets others move it on.
     pub(crate) task: Weak<Assisted>,
 }
@@ -237,7 +238,7 @@ impl Outbox {
             IsFirst::Yes => inner.begin_credit(),
             IsFirst::No => inner.renew_credit(),
         }
-        writer.wake.notify_one();
+        writer.wake.wake();
         inner.active = Some((link, writer));
     }
 
@@ -367,6 +368,12 @@ impl Outbox {
         !self.lock().control.is_empty()
     }
 
+    /// Tells whether what waits is to be written whatever the reader of the link is about to bring.
+    pub(crate) fn is_pressing(&self) -> bool {
+        let inner = self.lock();
+        !inner.control.is_empty() || inner.bytes() >= ENOUGH
+    }
+
     /// Tells whether nothing could be taken.
     pub(crate) fn is_drained(&self) -> bool {
         self.lock().is_empty()
@@ -388,11 +395,15 @@ impl Outbox {
         if message.payload().len() > QUANTUM {
             return self.offer_large(inner, message);
         }
-        let was_empty = inner.is_empty();
+        let (was_empty, before) = (inner.is_empty(), inner.bytes());
         let position = inner.append(message, &self.settings)?;
         // What is held wakes nobody but the driver, which has to bring a link for it.
         let is_wanted = position.is_some() || inner.active.is_none();
-        self.wake(inner, was_empty && is_wanted);
+        if was_empty && is_wanted {
+            self.wake_now(inner);
+        } else if before < ENOUGH && inner.bytes() >= ENOUGH {
+            press(inner);
+        }
         Ok(position)
     }
 
@@ -415,7 +426,8 @@ impl Outbox {
         let was_empty = inner.is_empty();
         let pushed = inner.push(chunks, message);
         match pushed {
-            Ok(_) => self.wake(inner, was_empty),
+            Ok(_) if was_empty => self.wake_now(inner),
+            Ok(_) => press(inner),
             Err(_) => self.relieve(inner),
         }
         pushed
@@ -427,7 +439,11 @@ impl Outbox {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
     ) -> Result<(), Refused> {
         let (inner, was_empty) = self.append_quietly(limit, encode)?;
-        self.wake(inner, was_empty);
+        if was_empty {
+            self.wake_now(inner);
+        } else {
+            press(inner);
+        }
         Ok(())
     }
 
@@ -450,20 +466,13 @@ impl Outbox {
         Ok((inner, was_empty))
     }
 
-    /// Wakes the writer, or the driver where no link is active, unless they are awake already.
-    #[inline]
-    fn wake(&self, inner: MutexGuard<'_, Lanes>, was_empty: bool) {
-        if was_empty {
-            self.wake_now(inner);
-        }
-    }
-
+    /// Wakes the writer, or the driver where no link is active; whoever finds something waiting need not.
     #[cold]
     fn wake_now(&self, inner: MutexGuard<'_, Lanes>) {
         let writer = inner.active.as_ref().map(|(_, writer)| Arc::clone(&writer.wake));
         drop(inner);
         match writer {
-            Some(writer) => writer.notify_one(),
+            Some(writer) => writer.wake(),
             None => self.demand.notify_one(),
         }
     }
@@ -471,7 +480,11 @@ impl Outbox {
     /// Wakes the writer for held tells that may go, and the senders that wait for credit.
     fn resume(&self, mut inner: MutexGuard<'_, Lanes>) {
         let (is_ready, has_credit) = (inner.flow.is_ready(), inner.flow.has_credit_again());
-        self.wake(inner, is_ready);
+        if is_ready {
+            self.wake_now(inner);
+        } else {
+            drop(inner);
+        }
         if has_credit {
             self.room.notify_waiters();
         }
@@ -512,6 +525,14 @@ impl Counts {
     }
 }
 
+/// Wakes a writer that is held back by its reader, for what is pressing now.
+#[cold]
+fn press(inner: MutexGuard<'_, Lanes>) {
+    if let Some((_, writer)) = &inner.active {
+        writer.wake.press();
+    }
+}
+
 /// Shows each user frame in what was not written.
 fn show<'a>(
     unwritten: impl Iterator<Item = &'a Vec<u8>>,
@@ -530,6 +551,8 @@ fn show<'a>(
 /// The most that is written between two looks at Control, and the payload above which a message is cut into chunks
 /// of as much: 64 KiB. Half a millisecond of a gigabit link, and enough for a write to cost little beside its bytes.
 const QUANTUM: usize = 64 * 1024;
+/// Bytes that make a write worth its cost, whatever others might add.
+pub(crate) const ENOUGH: usize = 4 * 1024;
 /// What an idle outbox keeps of each buffer.
 const KEPT_CAPACITY: usize = 4 * 1024;
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Context, LINGER, LinkWriter, Shared, report};
 use crate::node::driver::Input;
-use crate::node::outbox::{Batch, Outbox};
+use crate::node::outbox::{Batch, ENOUGH, Outbox};
 use crate::node::turn::noting_wait;
 
 /// Writes until the link ends or is closed.
@@ -39,7 +39,7 @@ pub(super) async fn write(
             if has_waited {
                 unyielding = 0;
             }
-            let is_expecting = context.shared.holding.was_expecting();
+            let is_expecting = context.shared.wake.was_expecting();
             if is_expecting {
                 courtesy.pause = 0;
             }
@@ -88,12 +88,15 @@ enum Call {
 
 /// Waits until there is something to do.
 async fn called(context: &Context) -> Call {
+    let Context { peer, shared, closing, .. } = context;
     // Biased: what waits is written before the link closes.
-    tokio::select! { biased;
-        () = context.shared.woken(&context.peer.outbox) => Call::Woken,
+    let call = tokio::select! { biased;
+        () = shared.wake.woken(|| shared.is_pressing(&peer.outbox)) => Call::Woken,
         () = urged(context) => Call::Urged,
-        () = context.closing.cancelled() => Call::Closed,
-    }
+        () = closing.cancelled() => Call::Closed,
+    };
+    shared.wake.release();
+    call
 }
 
 /// Ends when a writer that may tell the peer something at once, or is held back no more, is moved on; nobody is woken
@@ -102,36 +105,16 @@ async fn urged(context: &Context) {
     let Context { peer, link, shared, .. } = context;
     let is_urgent =
         || peer.outbox.is_active(*link) && (peer.outbox.has_control() || peer.owes_credit());
-    let is_urged = || shared.is_released(&peer.outbox) || is_urgent();
+    let is_urged = || shared.wake.is_released() || is_urgent();
     poll_fn(|_| if is_urged() { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 impl Shared {
-    /// Waits for a wake-up, but for one that is held back.
-    async fn woken(&self, outbox: &Outbox) {
-        loop {
-            self.wake.notified().await;
-            if self.is_pressing(outbox) || !self.holding.hold() {
-                return;
-            }
-        }
-    }
-
-    /// Tells whether the writer was held back and is no more.
-    fn is_released(&self, outbox: &Outbox) -> bool {
-        let is_released =
-            self.holding.is_held() && (!self.holding.is_dispatching() || self.is_pressing(outbox));
-        if is_released {
-            self.holding.release();
-        }
-        is_released
-    }
-
     /// Tells whether what waits is to be written whatever the reader does.
     fn is_pressing(&self, outbox: &Outbox) -> bool {
         self.is_flushing.load(Ordering::Acquire)
             || !self.control().is_empty()
-            || outbox.counts().writable_bytes() >= ENOUGH
+            || outbox.is_pressing()
     }
 }
 
@@ -231,52 +214,33 @@ impl Courtesy {
 
 /// Bytes that a link writes without having waited before it lets other tasks run.
 const WRITE_TURN: usize = 128 * 1024;
-/// Bytes that make a write worth its cost, whatever others might add.
-const ENOUGH: usize = 4 * 1024;
 /// Keeps what a lonely sender pays for tries to a few hundredths.
 const LONGEST_PAUSE: u8 = 31;
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
-
-    use tokio::time::timeout;
 
     use super::*;
+    use crate::node::outbox::{OutgoingReply, ReplyName};
     use crate::settings::OutboxSettings;
 
-    const WAIT: Duration = Duration::from_millis(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_sent_during_a_dispatch_goes_out_at_its_end() {
-        let (shared, outbox) = (Shared::default(), Outbox::new(OutboxSettings::default()));
-        let dispatching = shared.holding.begin();
-        shared.wake.notify_one();
-        let woken = shared.woken(&outbox);
-        assert!(timeout(WAIT, woken).await.is_err() && shared.holding.is_held());
-        assert!(!shared.is_released(&outbox));
-        drop(dispatching);
-        assert!(shared.is_released(&outbox));
-        assert!(!shared.is_released(&outbox), "once is enough");
-        shared.wake.notify_one();
-        shared.woken(&outbox).await;
+    fn reply(payload: &[u8]) -> OutgoingReply<'_> {
+        OutgoingReply { correlation: 1, manifest: ReplyName::Relayed("c:m"), payload }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn neither_much_nor_a_link_s_own_control_nor_a_flush_is_held_back() {
-        let much = |_: &Shared, outbox: &Outbox| outbox.offer_gossip(&[0; ENOUGH]).unwrap();
+    #[test]
+    fn much_and_control_frames_and_a_flush_are_pressing() {
+        let much = |_: &Shared, outbox: &Outbox| outbox.offer_reply(&reply(&[0; ENOUGH])).unwrap();
+        let gossip = |_: &Shared, outbox: &Outbox| outbox.offer_gossip(&[0]).unwrap();
         let control = |shared: &Shared, _: &Outbox| shared.control().push(0);
         let flush = |shared: &Shared, _: &Outbox| shared.is_flushing.store(true, Ordering::Release);
-        for pressing in [&much as &dyn Fn(&Shared, &Outbox), &control, &flush] {
+        for pressing in [&much as &dyn Fn(&Shared, &Outbox), &gossip, &control, &flush] {
             let (shared, outbox) = (Shared::default(), Outbox::new(OutboxSettings::default()));
-            let _dispatching = shared.holding.begin();
-            shared.wake.notify_one();
-            assert!(timeout(WAIT, shared.woken(&outbox)).await.is_err());
+            outbox.offer_reply(&reply(&[0])).unwrap();
+            assert!(!shared.is_pressing(&outbox));
             pressing(&shared, &outbox);
-            assert!(shared.is_released(&outbox));
-            shared.wake.notify_one();
-            shared.woken(&outbox).await;
+            assert!(shared.is_pressing(&outbox));
         }
     }
 

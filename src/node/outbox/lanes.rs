@@ -171,6 +171,12 @@ impl Lanes {
             && !self.flow.is_ready()
     }
 
+    /// Counts the bytes that wait for the writer.
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.control.len() + self.ordinary.bytes() + self.bulk.bytes()
+    }
+
     pub(super) fn count_lost(&mut self, lost: u64) -> u64 {
         self.lost += lost;
         lost

@@ -398,6 +398,33 @@ fn what_is_held_is_discarded_with_the_rest_and_its_credit_comes_back() {
     assert_eq!(offer_tell(&outbox, "/a", 1), Ok(Some(Position::Ordinary(257))));
 }
 
+fn is_woken(wake: &Wake, is_pressing: bool) -> bool {
+    pin!(wake.woken(|| is_pressing)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[test]
+fn a_writer_that_is_held_back_is_told_once_when_enough_waits_and_of_what_waits_for_nobody() {
+    let (outbox, writer) = (Outbox::new(OutboxSettings::default()), Writer::default());
+    let wake = Arc::clone(&writer.wake);
+    outbox.activate(LinkId::default(), writer, IsFirst::No);
+    let _dispatching = wake.begin();
+    assert!(!is_woken(&wake, false) && wake.is_held());
+    for size in [1, 2000, 1000] {
+        offer_sized(&outbox, size).unwrap();
+        assert_eq!(is_woken(&wake, true), size == 1, "at first, as nothing waited");
+        assert!(!is_woken(&wake, false));
+    }
+    for (size, is_told) in [(1200, true), (10_000, false), (QUANTUM + 1, true)] {
+        offer_sized(&outbox, size).unwrap();
+        assert_eq!(is_woken(&wake, true), is_told, "{size}");
+    }
+    outbox.offer_gossip(b"x").unwrap();
+    assert!(is_woken(&wake, true));
+    wake.release();
+    outbox.offer_gossip(b"x").unwrap();
+    assert!(!is_woken(&wake, true), "nobody is held");
+}
+
 #[tokio::test]
 async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_go() {
     let outbox = Outbox::new(OutboxSettings::default());
@@ -410,8 +437,7 @@ async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_
     let task = Assisted::new(Handle::current(), writing);
     let writer = Writer { task: Arc::downgrade(&task), ..Writer::default() };
     let wake = Arc::clone(&writer.wake);
-    let is_woken =
-        || pin!(wake.notified()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    let is_woken = || is_woken(&wake, true);
     outbox.activate(LinkId::default(), writer, IsFirst::No);
     assert!(is_woken());
 
