@@ -4,7 +4,8 @@
 //! to see.
 //!
 //! Two processes, loopback TCP, 100 bytes each way, default settings. First one ask after the other with both
-//! processes on one core, where no wake-up of an idle core hides the difference; then 64 at a time on all cores.
+//! processes on one core, where no wake-up of an idle core hides the difference; then 64 at a time on all cores, once
+//! with tokio's threads as they are by default and once with one thread for each process.
 //! The bare echo is a tokio task on each side that reads a frame and writes one; with 64 under way, one
 //! task writes as many frames as one read has brought echoes. `tasks` is that echo for 64 tasks which share the
 //! socket, as users do: each appends its frame to a buffer that a writer swaps out, and is woken by a reader. All
@@ -47,14 +48,14 @@ fn main() -> Result<(), Failure> {
     if arguments.is(RECEIVE) {
         return runtime(&arguments)?.block_on(receive());
     }
-    if arguments.is(ONE_CORE) || arguments.is(ALL_CORES) {
+    if PARTS.iter().any(|part| arguments.is(part)) {
         return runtime(&arguments)?.block_on(compare(&arguments));
     }
     // Each part is a process of its own, since a core is chosen at a process's start.
     let mut rest: Vec<String> = std::env::args().skip(1).collect();
-    for (part, core) in [(ONE_CORE, Some(0)), (ALL_CORES, None)] {
+    for part in PARTS {
         rest.insert(0, part.to_owned());
-        let status = common::command(core)?.args(&rest).status()?;
+        let status = common::command(core(part))?.args(&rest).status()?;
         rest.remove(0);
         if !status.success() {
             return Err(format!("{part} failed").into());
@@ -63,21 +64,25 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// On one core, one thread serves best.
+/// Gives the one core on which a part runs, if it is one.
+fn core(part: &str) -> Option<u8> {
+    (part == ONE_CORE).then_some(0)
+}
+
 fn runtime(arguments: &Arguments) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = if arguments.is(ONE_CORE) {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
+    let mut builder = if arguments.is(ALL_CORES) {
         tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
     };
     builder.enable_all().build()
 }
 
 async fn compare(arguments: &Arguments) -> Result<(), Failure> {
-    let (part, core, window) =
-        if arguments.is(ONE_CORE) { (ONE_CORE, Some(0), 1) } else { (ALL_CORES, None, 64) };
+    let part = PARTS.into_iter().find(|part| arguments.is(part)).unwrap_or(ALL_CORES);
+    let window = if part == ONE_CORE { 1 } else { 64 };
     let asks = arguments.number().unwrap_or(ASKS / arguments.divisor());
-    let mut second = Second::start(&[RECEIVE, part], core)?;
+    let mut second = Second::start(&[RECEIVE, part], core(part))?;
     let (address, bare) = (second.line()?, second.line()?);
     let node = Node::builder("Bench").listen("tcp://127.0.0.1:0").start().await?;
     let echo = Arc::new(node.resolve(format!("{address}/user/echo"))?);
@@ -327,6 +332,8 @@ async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
 const RECEIVE: &str = "receive";
 const ONE_CORE: &str = "one_core";
 const ALL_CORES: &str = "all_cores";
+const ONE_THREAD_EACH: &str = "one_thread_each";
+const PARTS: [&str; 3] = [ONE_CORE, ALL_CORES, ONE_THREAD_EACH];
 const ROUNDS: usize = 5;
 const ASKS: u64 = 50_000;
 const PAYLOAD: usize = 100;
