@@ -2,7 +2,7 @@
 //!
 //! Callers append whole frames under one short lock. The one writer of the active link takes what waits in Control,
 //! and with it at most one quantum of Ordinary or Bulk, which take turns; so control frames are never behind more
-//! than that. The writer is woken only when nothing waited. Frames carry dictionary ids; the definitions a link has
+//! than that. The writer is woken when nothing waited, and moved on when asks or replies make a good write. Frames carry dictionary ids; the definitions a link has
 //! not seen yet go out before the frames that use them.
 //!
 //! A tell that the receiver has granted no credit for waits beside the lanes (`outbox/flow.rs`).
@@ -402,7 +402,7 @@ impl Outbox {
         if was_empty && is_wanted {
             self.wake_now(inner);
         } else if before < ENOUGH && inner.bytes() >= ENOUGH {
-            press(inner);
+            self.enough(inner, message.is_waited_for());
         }
         Ok(position)
     }
@@ -487,6 +487,17 @@ impl Outbox {
         }
         if has_credit {
             self.room.notify_waiters();
+        }
+    }
+
+    /// Has what makes a good write written: wakes a writer that is held back, or moves it on with the thread of the caller
+    /// if that is waited for. Where one thread runs everything, the peer so handles the first part while the rest is made.
+    #[cold]
+    fn enough(&self, inner: MutexGuard<'_, Lanes>, is_waited_for: bool) {
+        let is_dispatching = inner.active.as_ref().is_none_or(|(_, to)| to.wake.is_dispatching());
+        press(inner);
+        if is_waited_for && !is_dispatching {
+            self.assist();
         }
     }
 

@@ -99,7 +99,7 @@ impl Wake {
     }
 
     /// Tells whether the reader dispatches.
-    fn is_dispatching(&self) -> bool {
+    pub(crate) fn is_dispatching(&self) -> bool {
         self.is_dispatching.load(Ordering::SeqCst)
     }
 }

@@ -74,6 +74,9 @@ pub(super) trait Message {
     /// Tells whether its sender would rather wait for credit than have it held.
     fn is_patient(&self) -> bool;
 
+    /// Tells whether somebody waits for it, or for what answers it.
+    fn is_waited_for(&self) -> bool;
+
     fn payload(&self) -> &[u8];
 
     /// Appends the header; an error leaves half a header.
@@ -113,6 +116,10 @@ impl Message for Outgoing<'_> {
 
     fn is_patient(&self) -> bool {
         self.is_patient
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.ask.is_some()
     }
 
     fn payload(&self) -> &[u8] {
@@ -165,6 +172,10 @@ impl Message for OutgoingReply<'_> {
 
     fn is_patient(&self) -> bool {
         false
+    }
+
+    fn is_waited_for(&self) -> bool {
+        true
     }
 
     fn payload(&self) -> &[u8] {

@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -37,11 +38,12 @@ fn tell(outbox: &Outbox, target: &str, size: usize) -> Result<Position, Refused>
 }
 
 fn offer_tell(outbox: &Outbox, target: &str, size: usize) -> Result<Option<Position>, Refused> {
-    offer_as(false, outbox, target, size)
+    offer_as(false, None, outbox, target, size)
 }
 
 fn offer_as(
     is_patient: bool,
+    ask: Option<AskHeader>,
     outbox: &Outbox,
     target: &str,
     size: usize,
@@ -52,7 +54,7 @@ fn offer_as(
         target_id: &AtomicU16::new(0),
         manifest,
         sender: None,
-        ask: None,
+        ask,
         is_patient,
         payload: &vec![1; size],
     })
@@ -301,7 +303,7 @@ fn what_its_sender_would_rather_wait_with_is_not_held_while_a_link_may_bring_cre
     for size in [1, 100_000] {
         let outbox = Outbox::new(Settings::default().outbox);
         activate_first(&outbox);
-        let offer = || offer_as(true, &outbox, "/slow", size);
+        let offer = || offer_as(true, None, &outbox, "/slow", size);
         while offer() != Err(Refused::Full) {}
         assert_eq!(outbox.counts().held.frames, 0);
         assert!(!wakes(&outbox, || drop(written_payloads(&outbox))), "nothing is granted yet");
@@ -426,16 +428,53 @@ fn a_writer_that_is_held_back_is_told_once_when_enough_waits_and_of_what_waits_f
 }
 
 #[tokio::test]
-async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_go() {
-    let outbox = Outbox::new(OutboxSettings::default());
+async fn replies_that_make_a_good_write_move_the_writer_on_once_unless_the_reader_dispatches() {
+    let outbox = outbox();
     let polls = Arc::new(AtomicU32::new(0));
-    let counted = Arc::clone(&polls);
+    let (writer, running) = counting_writer(&polls);
+    let wake = Arc::clone(&writer.wake);
+    outbox.activate(LinkId::default(), writer, IsFirst::No);
+    outbox.settle_credit(&[], true);
+    tokio::task::yield_now().await;
+    let polls = || polls.swap(0, Ordering::Relaxed);
+    assert_eq!(polls(), 1, "it has begun");
+    let write = || drop(written_payloads(&outbox));
+    for (size, count) in [(1000, 0), (2000, 0), (2000, 1), (2000, 0)] {
+        offer_sized(&outbox, size).unwrap();
+        assert_eq!(polls(), count);
+    }
+    write();
+    let dispatching = wake.begin();
+    (0..4).for_each(|_| _ = offer_sized(&outbox, 2000).unwrap());
+    assert_eq!(polls(), 0, "what follows the dispatch does");
+    drop(dispatching);
+    write();
+    (0..4).for_each(|_| _ = tell(&outbox, "/user/x", 2000).unwrap());
+    assert_eq!(polls(), 0, "a tell is not waited for");
+    write();
+    let ask = AskHeader { correlation: 1, wait: Duration::from_secs(1) };
+    (0..4).for_each(|_| _ = offer_as(false, Some(ask), &outbox, "/user/x", 2000).unwrap());
+    assert_eq!(polls(), 1);
+    running.abort();
+}
+
+/// Runs a writer that counts its polls.
+fn counting_writer(polls: &Arc<AtomicU32>) -> (Writer, tokio::task::JoinHandle<()>) {
+    let polls = Arc::clone(polls);
     let writing = std::future::poll_fn(move |_| {
-        counted.fetch_add(1, Ordering::Relaxed);
+        polls.fetch_add(1, Ordering::Relaxed);
         Poll::Pending
     });
     let task = Assisted::new(Handle::current(), writing);
     let writer = Writer { task: Arc::downgrade(&task), ..Writer::default() };
+    (writer, tokio::spawn(task.run()))
+}
+
+#[tokio::test]
+async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_go() {
+    let outbox = Outbox::new(OutboxSettings::default());
+    let polls = Arc::new(AtomicU32::new(0));
+    let (writer, running) = counting_writer(&polls);
     let wake = Arc::clone(&writer.wake);
     let is_woken = || is_woken(&wake, true);
     outbox.activate(LinkId::default(), writer, IsFirst::No);
@@ -443,7 +482,6 @@ async fn an_urged_writer_is_moved_on_at_once_and_woken_only_where_that_does_not_
 
     outbox.urge();
     assert!(is_woken(), "it has not begun");
-    let running = tokio::spawn(task.run());
     tokio::task::yield_now().await;
     assert_eq!(polls.load(Ordering::Relaxed), 1);
     outbox.offer_quietly(&ControlPdu::Received { received: 1 }).unwrap();
