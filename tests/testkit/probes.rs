@@ -1,15 +1,11 @@
 //! Holds what a test expects with to its word: it passes what is so, and fails what is not.
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-#[path = "common/failing.rs"]
-mod failing;
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use failing::failure;
 use serde::{Deserialize, Serialize};
 use tellwire::address::{Address, Endpoint};
 use tellwire::event::Reason;
@@ -22,6 +18,8 @@ use tellwire::wire::FrameKind;
 use tellwire::{Uid, UniqueAddress};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+use crate::failing::failure;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Text(String);
@@ -82,7 +80,7 @@ async fn eventually_says_what_did_not_become_so() {
     })
     .await;
     let ((), why) = failure((), async |()| eventually("pigs fly", SECOND, || false).await).await;
-    assert!(why.contains("pigs fly") && why.contains("testkit_probes.rs"), "{why}");
+    assert!(why.contains("pigs fly") && why.contains("probes.rs"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,16 +1,14 @@
 //! Holds what a test expects of a cluster to its word: it passes what is so, and fails what is not, saying why.
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-#[path = "common/failing.rs"]
-mod failing;
-
 use std::time::Duration;
 
-use failing::failure;
 use tellwire::membership::member::Member;
 use tellwire::testkit::{Members, Network, NetworkError};
 use tellwire::{Address, Uid, UniqueAddress};
 use tokio::time::Instant;
+
+use crate::failing::failure;
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_is_seen_as_unreachable_then_removed_and_a_restart_as_another_member() {
@@ -87,7 +85,7 @@ async fn what_does_not_come_fails_at_the_limit_with_every_view() {
     let members = network.members().within(SECOND);
     let why = fails(members, async |members| members.all_up(3).await).await;
     assert!((SECOND..2 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
-    assert!(why.contains("testkit_members.rs"), "where: {why}");
+    assert!(why.contains("members.rs"), "where: {why}");
     for needed in [format!("{one} sees"), format!("{other} Up"), "a crash is found".to_owned()] {
         assert!(why.contains(&needed), "`{needed}` is missing in\n{why}");
     }
