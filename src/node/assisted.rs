@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Is a task that others may move on.
 pub(crate) struct Assisted {
@@ -66,6 +66,11 @@ impl Assisted {
             work.waker.iter().for_each(Waker::wake_by_ref);
         }
         true
+    }
+
+    /// Tells whether its runtime has but one thread.
+    pub(crate) fn is_on_the_only_thread(&self) -> bool {
+        self.runtime.runtime_flavor() == RuntimeFlavor::CurrentThread
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {

@@ -2,8 +2,9 @@
 //!
 //! Callers append whole frames under one short lock. The one writer of the active link takes what waits in Control,
 //! and with it at most one quantum of Ordinary or Bulk, which take turns; so control frames are never behind more
-//! than that. The writer is woken when nothing waited, and moved on when asks or replies make a good write. Frames carry dictionary ids; the definitions a link has
-//! not seen yet go out before the frames that use them.
+//! than that. The writer is woken when nothing waited; one that is held back (`wake.rs`) also for 4 KiB, for a large
+//! message and for control frames. Where one thread runs the node, asks and replies that make 4 KiB move it on. Frames
+//! carry dictionary ids; the definitions a link has not seen yet go out before the frames that use them.
 //!
 //! A tell that the receiver has granted no credit for waits beside the lanes (`outbox/flow.rs`).
 //!
@@ -368,10 +369,9 @@ impl Outbox {
         !self.lock().control.is_empty()
     }
 
-    /// Tells whether what waits is to be written whatever the reader of the link is about to bring.
-    pub(crate) fn is_pressing(&self) -> bool {
-        let inner = self.lock();
-        !inner.control.is_empty() || inner.bytes() >= ENOUGH
+    /// Counts the bytes that wait for the writer.
+    pub(crate) fn writable_bytes(&self) -> usize {
+        self.lock().bytes()
     }
 
     /// Tells whether nothing could be taken.
@@ -402,7 +402,7 @@ impl Outbox {
         if was_empty && is_wanted {
             self.wake_now(inner);
         } else if before < ENOUGH && inner.bytes() >= ENOUGH {
-            self.enough(inner, message.is_waited_for());
+            enough(inner, message.is_waited_for());
         }
         Ok(position)
     }
@@ -490,17 +490,6 @@ impl Outbox {
         }
     }
 
-    /// Has what makes a good write written: wakes a writer that is held back, or moves it on with the thread of the caller
-    /// if that is waited for. Where one thread runs everything, the peer so handles the first part while the rest is made.
-    #[cold]
-    fn enough(&self, inner: MutexGuard<'_, Lanes>, is_waited_for: bool) {
-        let is_dispatching = inner.active.as_ref().is_none_or(|(_, to)| to.wake.is_dispatching());
-        press(inner);
-        if is_waited_for && !is_dispatching {
-            self.assist();
-        }
-    }
-
     /// Wakes the senders that wait for room, if a lane has some again.
     fn relieve(&self, mut inner: MutexGuard<'_, Lanes>) {
         let has_room = inner.has_room_again(&self.settings);
@@ -527,12 +516,22 @@ impl Counts {
 
     /// Counts the bytes that wait.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.writable_bytes() + self.held.bytes
+        self.control.bytes + self.ordinary.bytes + self.bulk.bytes + self.held.bytes
     }
+}
 
-    /// Counts the bytes that wait for the writer alone.
-    pub(crate) fn writable_bytes(&self) -> usize {
-        self.control.bytes + self.ordinary.bytes + self.bulk.bytes
+/// Notes that small messages make a good write now, where less waited before. The one that made it so moves the writer on
+/// if that is waited for and one thread runs the node: the peer handles the first part while that thread makes the rest.
+/// With several threads the writer has one of its own, and the caller may be long in coming back to whatever it left.
+#[cold]
+fn enough(inner: MutexGuard<'_, Lanes>, is_waited_for: bool) {
+    let task = match &inner.active {
+        Some((_, to)) if is_waited_for && !to.wake.is_dispatching() => to.task.upgrade(),
+        Some(_) | None => None,
+    };
+    press(inner);
+    if let Some(task) = task.filter(|task| task.is_on_the_only_thread()) {
+        task.assist();
     }
 }
 

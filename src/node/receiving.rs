@@ -51,9 +51,9 @@ struct Account {
     freed: Amount,
     waiting: Amount,
     granted: Amount,
-    /// The window by which the last grant was made; none before the first, and after something had to wait.
+    /// The window half of which is worth the next grant; none before the first, and after something had to wait.
     window: Option<Amount>,
-    /// Messages of that window beyond the share; none if something has to wait, and the next one does not grow.
+    /// Messages of the last grant's window beyond the share; none if something has had to wait since, or waited then.
     extra: Option<u64>,
     /// Messages beyond the share that may be on their way by the last grant.
     reserved: u64,

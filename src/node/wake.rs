@@ -3,7 +3,7 @@
 //! Dispatching wakes tasks that may send, above all askers, who often ask again. Each of them may run at once on another
 //! thread, where a woken writer would write what it sent, frame by frame. What they send goes out together: the writer
 //! waits until the reader has dispatched what it has read, and if that were several replies, once more for the tasks that
-//! are ready by then. What is pressing waits for nothing of that.
+//! are ready by then. For what is pressing it does not wait until a dispatch is over.
 //!
 //! ```text
 //! reader  ── begin ── dispatch ────────── end ── urge

@@ -1,7 +1,7 @@
 //! Writes what waits for a link: quantum by quantum, its own control frames first each time.
 //!
-//! The writer sleeps when nothing waits. Tasks that send much, and the reader, move it on too, on their threads
-//! (`assisted.rs`).
+//! The writer sleeps when nothing waits. The reader, tasks that send much and, where one thread runs the node, those that
+//! ask or reply move it on too, on their threads (`assisted.rs`).
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::Ordering;
@@ -114,7 +114,7 @@ impl Shared {
     fn is_pressing(&self, outbox: &Outbox) -> bool {
         self.is_flushing.load(Ordering::Acquire)
             || !self.control().is_empty()
-            || outbox.is_pressing()
+            || outbox.writable_bytes() >= ENOUGH
     }
 }
 
@@ -198,12 +198,12 @@ impl Courtesy {
             self.pause -= 1;
             return;
         }
-        let before = outbox.counts().writable_bytes();
+        let before = outbox.writable_bytes();
         if before >= ENOUGH {
             return;
         }
         tokio::task::yield_now().await;
-        if outbox.counts().writable_bytes() > before {
+        if outbox.writable_bytes() > before {
             self.next_pause = 0;
         } else {
             self.pause = self.next_pause;
@@ -230,12 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn much_and_control_frames_and_a_flush_are_pressing() {
+    fn much_and_a_link_s_own_control_and_a_flush_are_pressing() {
         let much = |_: &Shared, outbox: &Outbox| outbox.offer_reply(&reply(&[0; ENOUGH])).unwrap();
-        let gossip = |_: &Shared, outbox: &Outbox| outbox.offer_gossip(&[0]).unwrap();
         let control = |shared: &Shared, _: &Outbox| shared.control().push(0);
         let flush = |shared: &Shared, _: &Outbox| shared.is_flushing.store(true, Ordering::Release);
-        for pressing in [&much as &dyn Fn(&Shared, &Outbox), &gossip, &control, &flush] {
+        for pressing in [&much as &dyn Fn(&Shared, &Outbox), &control, &flush] {
             let (shared, outbox) = (Shared::default(), Outbox::new(OutboxSettings::default()));
             outbox.offer_reply(&reply(&[0])).unwrap();
             assert!(!shared.is_pressing(&outbox));

@@ -200,6 +200,11 @@ impl Bulk {
         self.bytes + self.reserved
     }
 
+    /// Counts the bytes that wait here.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn frames(&self) -> usize {
         self.frames
     }

@@ -174,7 +174,7 @@ impl Lanes {
     /// Counts the bytes that wait for the writer.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.control.len() + self.ordinary.bytes() + self.bulk.bytes()
+        self.control.len() + self.ordinary.bytes() + self.bulk.waiting_bytes()
     }
 
     pub(super) fn count_lost(&mut self, lost: u64) -> u64 {

@@ -74,7 +74,7 @@ pub(super) trait Message {
     /// Tells whether its sender would rather wait for credit than have it held.
     fn is_patient(&self) -> bool;
 
-    /// Tells whether somebody waits for it, or for what answers it.
+    /// Tells whether somebody waits for it, or for what answers it, and whoever sends it made it.
     fn is_waited_for(&self) -> bool;
 
     fn payload(&self) -> &[u8];
@@ -175,7 +175,7 @@ impl Message for OutgoingReply<'_> {
     }
 
     fn is_waited_for(&self) -> bool {
-        true
+        matches!(self.manifest, ReplyName::Own(_))
     }
 
     fn payload(&self) -> &[u8] {

@@ -428,7 +428,7 @@ fn a_writer_that_is_held_back_is_told_once_when_enough_waits_and_of_what_waits_f
 }
 
 #[tokio::test]
-async fn replies_that_make_a_good_write_move_the_writer_on_once_unless_the_reader_dispatches() {
+async fn asks_and_replies_that_make_a_good_write_move_the_writer_on_once() {
     let outbox = outbox();
     let polls = Arc::new(AtomicU32::new(0));
     let (writer, running) = counting_writer(&polls);
@@ -440,22 +440,45 @@ async fn replies_that_make_a_good_write_move_the_writer_on_once_unless_the_reade
     assert_eq!(polls(), 1, "it has begun");
     let write = || drop(written_payloads(&outbox));
     for (size, count) in [(1000, 0), (2000, 0), (2000, 1), (2000, 0)] {
-        offer_sized(&outbox, size).unwrap();
+        reply(&outbox, size);
         assert_eq!(polls(), count);
     }
     write();
     let dispatching = wake.begin();
-    (0..4).for_each(|_| _ = offer_sized(&outbox, 2000).unwrap());
+    (0..4).for_each(|_| reply(&outbox, 2000));
     assert_eq!(polls(), 0, "what follows the dispatch does");
     drop(dispatching);
     write();
     (0..4).for_each(|_| _ = tell(&outbox, "/user/x", 2000).unwrap());
     assert_eq!(polls(), 0, "a tell is not waited for");
     write();
+    (0..4).for_each(|_| _ = offer_sized(&outbox, 2000).unwrap());
+    assert_eq!(polls(), 0, "a relayed reply comes from the reader of another link");
+    write();
     let ask = AskHeader { correlation: 1, wait: Duration::from_secs(1) };
     (0..4).for_each(|_| _ = offer_as(false, Some(ask), &outbox, "/user/x", 2000).unwrap());
     assert_eq!(polls(), 1);
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_writer_with_a_thread_of_its_own_is_not_moved_on_by_replies() {
+    let outbox = outbox();
+    let polls = Arc::new(AtomicU32::new(0));
+    let (writer, running) = counting_writer(&polls);
+    outbox.activate(LinkId::default(), writer, IsFirst::No);
+    while polls.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    (0..4).for_each(|_| reply(&outbox, 2000));
+    assert_eq!(polls.load(Ordering::Relaxed), 1);
+    running.abort();
+}
+
+fn reply(outbox: &Outbox, size: usize) {
+    let name = WireName { type_id: TypeId::of::<u8>(), form: 0, codec: "c", manifest: "m" };
+    let (manifest, payload) = (ReplyName::Own(name), vec![1; size]);
+    outbox.offer_reply(&OutgoingReply { correlation: 1, manifest, payload: &payload }).unwrap();
 }
 
 /// Runs a writer that counts its polls.
