@@ -13,6 +13,7 @@
 //! before begins anew on the next, a few times.
 
 mod bulk;
+mod counts;
 mod flow;
 mod held;
 mod lanes;
@@ -24,6 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+pub(crate) use self::counts::Counts;
+pub use self::counts::Queued;
 pub(crate) use self::lanes::Batch;
 pub(crate) use self::message::{
     AskHeader, Outgoing, OutgoingReply, ReplyName, Undelivered, WireName,
@@ -90,28 +93,6 @@ pub(crate) struct Renewed {
     pub(crate) lost: u64,
     /// Asks that had a place in a lane and have none any more.
     pub(crate) asks: Vec<u64>,
-}
-
-/// Counts frames for statistics.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) tells: u64,
-    pub(crate) replies: u64,
-    pub(crate) lost: u64,
-    pub(crate) control: Queued,
-    pub(crate) ordinary: Queued,
-    pub(crate) bulk: Queued,
-    pub(crate) held: Queued,
-}
-
-/// Counts what waits in one lane.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Queued {
-    /// Bytes that wait to be written, headers included.
-    pub bytes: usize,
-    /// Frames that wait to be written; a message in chunks counts as one.
-    pub frames: usize,
 }
 
 impl Outbox {
@@ -402,7 +383,7 @@ impl Outbox {
         if was_empty && is_wanted {
             self.wake_now(inner);
         } else if before < ENOUGH && inner.bytes() >= ENOUGH {
-            enough(inner, message.is_waited_for());
+            hasten(inner, message.is_waited_for());
         }
         Ok(position)
     }
@@ -426,8 +407,7 @@ impl Outbox {
         let was_empty = inner.is_empty();
         let pushed = inner.push(chunks, message);
         match pushed {
-            Ok(_) if was_empty => self.wake_now(inner),
-            Ok(_) => press(inner),
+            Ok(_) => self.wake_in_any_case(inner, was_empty),
             Err(_) => self.relieve(inner),
         }
         pushed
@@ -439,11 +419,7 @@ impl Outbox {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), frame::FrameFault>,
     ) -> Result<(), Refused> {
         let (inner, was_empty) = self.append_quietly(limit, encode)?;
-        if was_empty {
-            self.wake_now(inner);
-        } else {
-            press(inner);
-        }
+        self.wake_in_any_case(inner, was_empty);
         Ok(())
     }
 
@@ -464,6 +440,15 @@ impl Outbox {
         encode(&mut inner.control).map_err(|_| Refused::Unframeable)?;
         inner.control_frames += 1;
         Ok((inner, was_empty))
+    }
+
+    /// Wakes the writer, or the driver where no link is active, unless they are awake already; a writer that is held back too.
+    fn wake_in_any_case(&self, inner: MutexGuard<'_, Lanes>, was_empty: bool) {
+        if was_empty {
+            self.wake_now(inner);
+        } else {
+            press(inner);
+        }
     }
 
     /// Wakes the writer, or the driver where no link is active; whoever finds something waiting need not.
@@ -508,23 +493,11 @@ impl Outbox {
     }
 }
 
-impl Counts {
-    /// Counts the tells and replies that wait.
-    pub(crate) fn queued_frames(&self) -> usize {
-        self.ordinary.frames + self.bulk.frames + self.held.frames
-    }
-
-    /// Counts the bytes that wait.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.control.bytes + self.ordinary.bytes + self.bulk.bytes + self.held.bytes
-    }
-}
-
 /// Notes that small messages make a good write now, where less waited before. The one that made it so moves the writer on
 /// if that is waited for and one thread runs the node: the peer handles the first part while that thread makes the rest.
 /// With several threads the writer has one of its own, and the caller may be long in coming back to whatever it left.
 #[cold]
-fn enough(inner: MutexGuard<'_, Lanes>, is_waited_for: bool) {
+fn hasten(inner: MutexGuard<'_, Lanes>, is_waited_for: bool) {
     let task = match &inner.active {
         Some((_, to)) if is_waited_for && !to.wake.is_dispatching() => to.task.upgrade(),
         Some(_) | None => None,

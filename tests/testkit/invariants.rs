@@ -25,50 +25,28 @@ tellwire::remote_messages! {
 
 #[tokio::test(start_paused = true)]
 async fn all_invariants_hold_through_faults_and_every_tell_is_accounted_for() {
-    for seed in 0..8 {
-        let order = InOrder::new();
-        let network =
-            stormy(seed).invariant(Accounted).invariant(order.clone()).start().await.unwrap();
-        network.nodes().iter().for_each(|node| listen(node, &order));
-        for number in 0..60 {
-            tell_all(&network, number);
-            match (number, number + seed) {
-                (_, 5 | 25) => network.reset(0, 1).unwrap(),
-                (_, 10) => network.cut(0, 2).unwrap(),
-                (_, 20) => network.isolate(1).unwrap(),
-                (40, _) => network.recover(),
-                _ => {}
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        calm(&network);
-        network.settle(Duration::from_secs(60)).await.unwrap();
-    }
+    through_storms(async |network, _, seed, number| match (number, number + seed) {
+        (_, 5 | 25) => network.reset(0, 1).unwrap(),
+        (_, 10) => network.cut(0, 2).unwrap(),
+        (_, 20) => network.isolate(1).unwrap(),
+        (40, _) => network.recover(),
+        _ => {}
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn they_hold_through_crashes_and_quarantine_too() {
-    for seed in 0..8 {
-        let order = InOrder::new();
-        let network =
-            stormy(seed).invariant(Accounted).invariant(order.clone()).start().await.unwrap();
-        network.nodes().iter().for_each(|node| listen(node, &order));
-        for number in 0..60 {
-            tell_all(&network, number);
-            match number {
-                10 => network.crash(2).await.unwrap(),
-                20 => listen(&network.restart(2).await.unwrap(), &order),
-                30 => {
-                    let fenced = network.node(1).unwrap().unique_address();
-                    network.node(0).unwrap().quarantine(&fenced).await.unwrap();
-                }
-                _ => {}
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+    through_storms(async |network, order, _, number| match number {
+        10 => network.crash(2).await.unwrap(),
+        20 => listen(&network.restart(2).await.unwrap(), order),
+        30 => {
+            let fenced = network.node(1).unwrap().unique_address();
+            network.node(0).unwrap().quarantine(&fenced).await.unwrap();
         }
-        calm(&network);
-        network.settle(Duration::from_secs(60)).await.unwrap();
-    }
+        _ => {}
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,6 +177,23 @@ async fn an_invariant_that_meddles_neither_hangs_nor_recurses() {
     network.recover();
     assert!(network.trace().contains("cut 0>1"));
     sender.send_replace(None);
+}
+
+/// Tells from every node to all others in a stormy network of each seed, with a fault of `strike` after each round.
+async fn through_storms(strike: impl AsyncFn(&Network, &InOrder, u64, u64)) {
+    for seed in 0..8 {
+        let order = InOrder::new();
+        let network =
+            stormy(seed).invariant(Accounted).invariant(order.clone()).start().await.unwrap();
+        network.nodes().iter().for_each(|node| listen(node, &order));
+        for number in 0..60 {
+            tell_all(&network, number);
+            strike(&network, &order, seed, number).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        calm(&network);
+        network.settle(Duration::from_secs(60)).await.unwrap();
+    }
 }
 
 /// Begins a network of three nodes whose links are slow and break.

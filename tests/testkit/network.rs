@@ -111,12 +111,7 @@ async fn what_is_under_way_at_a_crash_is_gone_and_accounted_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_holds_back_and_a_recovery_loses_nothing() {
-    let network = Network::pair().await.unwrap();
-    let (ada, bob) = both(&network);
-    let mut inbox = counter(&ada);
-    let to_ada = target(&bob, &ada);
-    to_ada.tell(&Count(0)).unwrap();
-    assert_eq!(inbox.recv().await, Some(Count(0)));
+    let (network, bob, to_ada, mut inbox) = linked().await;
     network.cut(0, 1).unwrap();
     for count in 1..50 {
         to_ada.tell(&Count(count)).unwrap();
@@ -132,12 +127,7 @@ async fn a_cut_holds_back_and_a_recovery_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_cut_is_noticed_and_healed_by_a_new_link() {
-    let network = Network::pair().await.unwrap();
-    let (ada, bob) = both(&network);
-    let mut inbox = counter(&ada);
-    let to_ada = target(&bob, &ada);
-    to_ada.tell(&Count(0)).unwrap();
-    assert_eq!(inbox.recv().await, Some(Count(0)));
+    let (network, bob, to_ada, mut inbox) = linked().await;
     let mut events = bob.events();
     network.cut(0, 1).unwrap();
     until(&mut events, is_down).await;
@@ -474,6 +464,16 @@ fn counter(node: &Node) -> mpsc::Receiver<Count> {
 /// Gives the handle of `from` to the counter of `to`.
 fn target(from: &Node, to: &Node) -> RemoteRef {
     from.resolve(to.path("/user/counter").unwrap()).unwrap()
+}
+
+/// Gives a pair that has a link, its second node, the way from there to a counter of the first, and what it counts.
+async fn linked() -> (Network, Node, RemoteRef, mpsc::Receiver<Count>) {
+    let network = Network::pair().await.unwrap();
+    let (ada, bob) = both(&network);
+    let (to_ada, mut inbox) = (target(&bob, &ada), counter(&ada));
+    to_ada.tell(&Count(0)).unwrap();
+    assert_eq!(inbox.recv().await, Some(Count(0)));
+    (network, bob, to_ada, inbox)
 }
 
 fn both(network: &Network) -> (Node, Node) {

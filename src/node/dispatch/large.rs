@@ -94,8 +94,8 @@ impl Dispatcher {
         size > AT_ONCE && Arc::strong_count(&self.replies) <= MAX_REPLIES
     }
 
-    /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until its decoding
-    /// begins, and its deadline holds until then. A reply that nobody waits for is not decoded.
+    /// Ends an ask elsewhere, because its reply is decoded on the way. It waits until its decoding begins, and its
+    /// deadline holds until then. A reply that nobody waits for is not decoded.
     fn defer_reply(&mut self, correlation: u64, wire_name: String, encoded: Encoded) {
         let peer = Arc::clone(&self.peer);
         if peer.negotiation.mismatch(&wire_name).is_some() {
